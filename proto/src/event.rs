@@ -1,0 +1,146 @@
+//! The one table of every event: its type, its topic and its ordering key.
+
+use prost::Name;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    delivery::v1::{
+        DeliveryCancelRefused, DeliveryCancelled, DeliveryCompleted, DeliveryDispatched,
+        DeliveryFailed, DeliveryStarted,
+    },
+    orders::v1::{OrderCancelRequested, OrderCancelled, OrderConfirmed, OrderPlaced},
+    products::v1::{ProductChanged, ProductOutOfStock, StockReserved},
+};
+
+/// What orders tells, keyed by order id.
+pub const ORDERS_EVENTS: &str = "shop.orders.events";
+/// What products tells about orders, keyed by order id.
+pub const PRODUCTS_EVENTS: &str = "shop.products.events";
+/// What delivery tells, keyed by order id.
+pub const DELIVERY_EVENTS: &str = "shop.delivery.events";
+/// The catalogue, keyed by product id, compacted.
+pub const PRODUCTS_CATALOG: &str = "shop.products.catalog";
+
+/// The partitions of every topic; equal counts keep the events of an order on equal partitions.
+pub const PARTITIONS: i32 = 12;
+
+/// A topic that must exist before anything runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name in Kafka.
+    pub name: &'static str,
+    /// Keep the newest message of every key instead of the newest days.
+    pub compacted: bool,
+}
+
+/// Every topic; created explicitly, never by auto-create.
+pub const TOPICS: [Topic; 7] = [
+    Topic { name: ORDERS_EVENTS, compacted: false },
+    Topic { name: PRODUCTS_EVENTS, compacted: false },
+    Topic { name: DELIVERY_EVENTS, compacted: false },
+    Topic { name: PRODUCTS_CATALOG, compacted: true },
+    Topic { name: "shop.orders.commands", compacted: false },
+    Topic { name: "shop.products.commands", compacted: false },
+    Topic { name: "shop.delivery.commands", compacted: false },
+];
+
+/// A message that travels through an outbox. Its type is its full protobuf name, as in
+/// `shop.orders.v1.OrderPlaced`; its payload is its standard ProtoJSON.
+pub trait Event: Name + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The topic it is published on.
+    const TOPIC: &'static str;
+
+    /// The ordering key: events of one key reach Kafka in the order in which they committed.
+    fn key(&self) -> &str;
+}
+
+impl Event for OrderPlaced {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for OrderConfirmed {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for OrderCancelRequested {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for OrderCancelled {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for StockReserved {
+    const TOPIC: &'static str = PRODUCTS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ProductOutOfStock {
+    const TOPIC: &'static str = PRODUCTS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ProductChanged {
+    const TOPIC: &'static str = PRODUCTS_CATALOG;
+    fn key(&self) -> &str {
+        &self.product_id
+    }
+}
+
+impl Event for DeliveryStarted {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryDispatched {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryCompleted {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryCancelled {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryCancelRefused {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryFailed {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
