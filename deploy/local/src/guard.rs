@@ -1,0 +1,139 @@
+//! Processes that outlived their stack: found by their pid files, ended in order.
+//!
+//! A guard process waits on a pipe from the stack. The pipe closes when the stack's process ends in whatever way, and
+//! the guard then ends what that process has left. A guard that was killed too is made up for by the next start.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::datadir::DataDir;
+use crate::error::{Error, Result};
+use crate::process::{Part, send};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The stack's end of the pipe.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pipe: Option<ChildStdin>,
+    process: Child,
+}
+
+impl Guard {
+    /// Starts the guard of a data directory; `settle` is the program itself.
+    pub(crate) fn start(settle: &Path, dir: &DataDir) -> Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = Command::new(settle);
+        command.arg("guard").arg(dir.path());
+        if dir.is_temporary() {
+            command.arg("--remove");
+        }
+        let spawned = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        let mut process =
+            spawned.map_err(Error::io(format!("start the guard ({} guard)", settle.display())))?;
+        Ok(Self { pipe: process.stdin.take(), process })
+    }
+}
+
+impl Drop for Guard {
+    /// Waits until everything has ended; after a clean stop nothing is left to end.
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The guard's own process: waits for the pipe to close, then ends what is left.
+pub(crate) fn run(dir: &Path, remove: bool) -> Result<()> {
+    let mut nothing = Vec::new();
+    // An error on the pipe means what its end means.
+    let _ = std::io::stdin().read_to_end(&mut nothing);
+    end(&leftovers(dir));
+    if remove {
+        let _ = fs::remove_dir_all(dir);
+    }
+    Ok(())
+}
+
+/// A process of an earlier stack that still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) part: Part,
+    pub(crate) pid: Pid,
+}
+
+/// What still runs in the data directory.
+pub(crate) fn leftovers(dir: &Path) -> Vec<Leftover> {
+    let recorded = |part: Part| {
+        let ours = dir.join("run").join(format!("{}.pid", part.name()));
+        // Somebody may have started Postgres here by hand.
+        let its_own = (part == Part::Postgres).then(|| dir.join("postgres/postmaster.pid"));
+        let pids = [Some(ours), its_own].into_iter().flatten().filter_map(|file| read_pid(&file));
+        pids.filter(|&pid| runs_in(pid, dir)).map(|pid| Leftover { part, pid }).next()
+    };
+    Part::ALL.into_iter().rev().filter_map(recorded).collect()
+}
+
+/// Ends them, the last started first, and kills those that do not end.
+pub(crate) fn end(leftovers: &[Leftover]) {
+    for &Leftover { part, pid } in leftovers {
+        // A paused process cannot end.
+        let _ = send(pid, part.soft_signal()).and_then(|()| send(pid, Signal::SIGCONT));
+        if !ends_within(pid, PATIENCE) {
+            let _ = send(pid, Signal::SIGKILL);
+            ends_within(pid, PATIENCE);
+        }
+    }
+}
+
+/// Removes a `postmaster.pid` whose Postgres is gone: Postgres itself takes any process with that number for it.
+pub(crate) fn remove_stale_postmaster(dir: &Path) -> Result<bool> {
+    let file = dir.join("postgres/postmaster.pid");
+    match read_pid(&file) {
+        Some(pid) if !runs_in(pid, dir) => {
+            fs::remove_file(&file).map_err(Error::io(format!("remove {}", file.display())))?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn read_pid(file: &Path) -> Option<Pid> {
+    fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// Whether the process lives and works inside `dir`: a pid alone may long belong to another.
+fn runs_in(pid: Pid, dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return false };
+    fs::read_link(PathBuf::from(format!("/proc/{pid}/cwd"))).is_ok_and(|cwd| cwd.starts_with(dir))
+        && !is_zombie(pid)
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the program's name, which is in parentheses and may hold anything.
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn ends_within(pid: Pid, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_zombie(pid) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    true
+}

@@ -1,0 +1,104 @@
+//! `settle infra`: Postgres and Kafka in a temporary directory, for as long as a command runs.
+
+use std::ffi::OsString;
+use std::process::{ExitCode, ExitStatus};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::datadir::DataDir;
+use crate::error::{Error, Result};
+use crate::process::send;
+use crate::progress::Progress;
+use crate::stack::{Options, Stack};
+
+/// What tests read to find the superuser's Postgres URL.
+const POSTGRES: &str = "SETTLE_TEST_POSTGRES";
+/// What tests read to find Kafka.
+const KAFKA: &str = "SETTLE_TEST_KAFKA";
+
+/// Runs the command between a start and a stop, or waits for Ctrl-C without one; its exit code is ours.
+pub(crate) async fn run(
+    command: &[OsString],
+    options: &Options,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let mut stop = Stop::listen()?;
+    let dir = DataDir::temporary()?;
+    let stack = tokio::select! {
+        stack = Stack::infra(dir, options, progress) => stack?,
+        _ = stop.asked() => return Err(Error::Interrupted),
+    };
+    progress.note(format!(
+        "export {POSTGRES}={} {KAFKA}={}",
+        stack.postgres_url(),
+        stack.kafka_bootstrap()
+    ));
+    let code = match command.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command
+                .args(arguments)
+                .env(POSTGRES, stack.postgres_url())
+                .env(KAFKA, stack.kafka_bootstrap());
+            supervise(command, &stack, &mut stop).await
+        }
+        None => tokio::select! {
+            _ = stop.asked() => Ok(ExitCode::SUCCESS),
+            died = stack.died() => Err(died),
+        },
+    };
+    stack.stop(progress).await?;
+    code
+}
+
+async fn supervise(mut command: Command, stack: &Stack, stop: &mut Stop) -> Result<ExitCode> {
+    let program = command.as_std().get_program().to_owned();
+    let action = || format!("run {}", program.display());
+    let mut child = command.kill_on_drop(true).spawn().map_err(Error::io(action()))?;
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map(exit_code).map_err(Error::io(action())),
+            died = stack.died() => return Err(died),
+            // Ctrl-C reaches the command by itself, the other signal only through us.
+            asked = stop.asked() => if let (Signal::SIGTERM, Some(pid)) = (asked, pid) {
+                send(pid, Signal::SIGTERM).map_err(Error::io("stop the command"))?;
+            },
+        }
+    }
+}
+
+/// A shell's convention for what was ended by a signal.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// A person's or a supervisor's wish that we end.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(Error::io("listen for signals"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next Ctrl-C or SIGTERM.
+    pub(crate) async fn asked(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+        }
+    }
+}
