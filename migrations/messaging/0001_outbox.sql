@@ -50,7 +50,7 @@ create table messaging.outbox_cursor (
     timeline          integer,
     constraint outbox_cursor_shard_in_range check (shard between 0 and 63),
     constraint outbox_cursor_target_and_seq_together check ((target is null) = (sent_seq is null))
-);
+) with (fillfactor = 10); -- moved many times a second: room for every new version on the same page
 
 insert into messaging.outbox_cursor (shard) select generate_series(0, 63);
 

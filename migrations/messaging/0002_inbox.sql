@@ -51,7 +51,7 @@ create table messaging.inbox_parked (
     partition  integer     not null,
     "offset"   bigint      not null,
     kafka_time timestamptz not null,
-    -- As they came: [[name, base64 of the value or null]].
+    -- As they came: [[name, the bytes of the value or null]].
     headers    jsonb       not null,
     payload    bytea,
     reason     text        not null,

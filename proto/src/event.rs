@@ -46,7 +46,7 @@ pub const TOPICS: [Topic; 7] = [
 
 /// A message that travels through an outbox. Its type is its full protobuf name, as in
 /// `shop.orders.v1.OrderPlaced`; its payload is its standard ProtoJSON.
-pub trait Event: Name + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Event: Name + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The topic it is published on.
     const TOPIC: &'static str;
 

@@ -1,0 +1,455 @@
+//! The inbox: handles a polled batch in one transaction (load, decide in order, save, append, note the trail), and parks
+//! the key of a message that cannot be handled while all other keys flow on.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use prost::Name as _;
+use proto::event::Event;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{
+    cause::Cause,
+    clock,
+    envelope::{Envelope, Headers},
+    outbox,
+    parked::{self, Parked},
+    policy::{Book, Decoded, Handler, Policy, Reaction, Refused, SaveError},
+    telemetry,
+    trail::{self, Entry, Kind, Outcome, Position},
+};
+
+/// A message as Kafka handed it over.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Kafka's timestamp.
+    pub kafka_time: DateTime<Utc>,
+    /// Its ordering key; empty when it had none.
+    pub key: String,
+    /// Its headers, as they came.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Its payload; none for a tombstone.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// How many messages of a batch ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// By outcome; absent is zero.
+    pub outcomes: HashMap<Outcome, usize>,
+    /// Messages of a type that nobody here reacts to.
+    pub unknown: usize,
+    /// Events that were appended to the outbox.
+    pub emitted: usize,
+}
+
+impl Report {
+    /// How many messages ended so.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.outcomes.get(&outcome).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, other: Self) {
+        for (outcome, count) in other.outcomes {
+            *self.outcomes.entry(outcome).or_default() += count;
+        }
+        self.unknown += other.unknown;
+        self.emitted += other.emitted;
+    }
+}
+
+/// Why a batch was not handled; all of its messages are still to be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The database is away or busy: try the batch again, on a new connection if this one is broken.
+    #[error("handle a batch of messages")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A service's reactions, by the type of event.
+pub struct Inbox<B> {
+    service: &'static str,
+    policies: HashMap<String, Box<dyn Handler<B>>>,
+    topics: BTreeSet<&'static str>,
+}
+
+impl<B> std::fmt::Debug for Inbox<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("service", &self.service)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How one attempt at a batch ended, when not well.
+#[derive(Debug)]
+enum Failure {
+    /// Somebody else was faster, or the database chose this transaction as a victim: again.
+    Again,
+    /// One message of the batch cannot be handled, for this reason.
+    Poisoned(Refused),
+    /// The database is away.
+    Database(sqlx::Error),
+}
+
+/// A message of a type that this service reacts to.
+struct Incoming<'a, B: Book> {
+    record: &'a Record,
+    received_at: DateTime<Utc>,
+    envelope: Result<Envelope, Refused>,
+    decoded: Result<Box<dyn Decoded<B> + 'a>, Refused>,
+}
+
+impl<B: Book> Inbox<B> {
+    /// An inbox that reacts to nothing yet; `service` is also the consumer's name in the trail.
+    pub fn new(service: &'static str) -> Self {
+        Self { service, policies: HashMap::new(), topics: BTreeSet::new() }
+    }
+
+    /// Adds a reaction. One policy per type of event.
+    #[must_use]
+    pub fn on<P: Policy<B>>(mut self, policy: P) -> Self {
+        let replaced = self.policies.insert(P::Event::full_name(), Box::new(policy));
+        assert!(replaced.is_none(), "two policies react to {}", P::Event::full_name());
+        self.topics.insert(P::Event::TOPIC);
+        self
+    }
+
+    /// The service, which is the consumer's name in the trail.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// The topics to subscribe to.
+    pub fn topics(&self) -> impl Iterator<Item = &'static str> {
+        self.topics.iter().copied()
+    }
+
+    /// Handles a batch: all of it is committed when this returns Ok, and nothing of what is not is lost when it does not.
+    /// Poison parks. Cancelling the future rolls back.
+    pub async fn handle(
+        &self,
+        conn: &mut PgConnection,
+        records: &[Record],
+    ) -> Result<Report, InboxError> {
+        match self.attempt_until_decided(conn, records, None).await? {
+            Ok(report) => Ok(report),
+            Err(_) if records.len() > 1 => self.handle_one_by_one(conn, records).await,
+            Err(reason) => self.park(conn, &records[0], &reason).await,
+        }
+    }
+
+    async fn handle_one_by_one(
+        &self,
+        conn: &mut PgConnection,
+        records: &[Record],
+    ) -> Result<Report, InboxError> {
+        let mut total = Report::default();
+        for record in records {
+            total.add(Box::pin(self.handle(conn, std::slice::from_ref(record))).await?);
+        }
+        Ok(total)
+    }
+
+    async fn park(
+        &self,
+        conn: &mut PgConnection,
+        record: &Record,
+        reason: &Refused,
+    ) -> Result<Report, InboxError> {
+        let mut tx = conn.begin().await?;
+        let incoming = self.receive(record, clock::now());
+        let mut report = Report::default();
+        if let Some(incoming) = incoming {
+            tracing::warn!(key = record.key, topic = record.topic, offset = record.offset, %reason, "parked a message");
+            parked::add(&mut tx, self.service, &[(record, reason.to_string())]).await?;
+            trail::note(
+                &mut tx,
+                incoming.entry(self.service, &Reaction::nothing(Outcome::Parked)).as_slice(),
+            )
+            .await?;
+            report.outcomes.insert(Outcome::Parked, 1);
+        }
+        tx.commit().await?;
+        Ok(report)
+    }
+
+    /// Handles the parked messages of a key again, in order, each in its own transaction. `Ok(Err(..))`: one of them was
+    /// refused again, and stays parked with all behind it. Returns how many are handled now.
+    pub async fn retry_parked(
+        &self,
+        conn: &mut PgConnection,
+        key: &str,
+    ) -> Result<(usize, Result<(), Refused>), InboxError> {
+        let mut handled = 0;
+        while let Some(parked) = parked::first(conn, self.service, key).await? {
+            let record = std::slice::from_ref(&parked.record);
+            match self.attempt_until_decided(conn, record, Some(&parked)).await? {
+                Ok(_) => handled += 1,
+                Err(reason) => return Ok((handled, Err(reason))),
+            }
+        }
+        Ok((handled, Ok(())))
+    }
+
+    /// `Ok(Err(..))`: one of the messages cannot be handled, and nothing was.
+    async fn attempt_until_decided(
+        &self,
+        conn: &mut PgConnection,
+        records: &[Record],
+        redriven: Option<&Parked>,
+    ) -> Result<Result<Report, Refused>, InboxError> {
+        loop {
+            match self.attempt(conn, records, redriven).await {
+                Ok(report) => return Ok(Ok(report)),
+                Err(Failure::Again) => tokio::task::yield_now().await,
+                Err(Failure::Poisoned(reason)) => return Ok(Err(reason)),
+                Err(Failure::Database(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// One transaction over the whole batch.
+    async fn attempt(
+        &self,
+        conn: &mut PgConnection,
+        records: &[Record],
+        redriven: Option<&Parked>,
+    ) -> Result<Report, Failure> {
+        let now = clock::now();
+        let incoming: Vec<_> =
+            records.iter().filter_map(|record| self.receive(record, now)).collect();
+        let mut report = Report { unknown: records.len() - incoming.len(), ..Report::default() };
+        if incoming.is_empty() && redriven.is_none() {
+            return Ok(report);
+        }
+        let mut tx = conn.begin().await?;
+        let mut held_back = match redriven {
+            Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(report),
+            Some(_) => HashSet::new(),
+            None => {
+                parked::keys(
+                    &mut tx,
+                    self.service,
+                    incoming.iter().map(|message| message.record.key.as_str()),
+                )
+                .await?
+            }
+        };
+        let mut seen = self.seen(&mut tx, &incoming).await?;
+
+        let mut book = self.load(&mut tx, &incoming, &seen).await?;
+        let mut batch = Batch::default();
+        for message in &incoming {
+            let reaction =
+                match self.verdict(message, &mut held_back, &mut seen, redriven.is_some()) {
+                    Verdict::Park(reason) if redriven.is_some() => {
+                        return Err(Failure::Poisoned(reason));
+                    }
+                    Verdict::Park(reason) => {
+                        batch.parked.push((message.record, reason.to_string()));
+                        Reaction::nothing(Outcome::Parked)
+                    }
+                    Verdict::Duplicate => Reaction::nothing(Outcome::Duplicate),
+                    Verdict::Decide(envelope, decoded) => {
+                        decide(self.service, envelope, decoded, &mut book, now)?
+                    }
+                };
+            batch.add(self.service, message, reaction);
+        }
+
+        book.save(&mut tx).await?;
+        outbox::append(&mut tx, &batch.events).await?;
+        trail::note(&mut tx, &batch.entries).await?;
+        parked::add(&mut tx, self.service, &batch.parked).await?;
+        tx.commit().await?;
+        report.outcomes = batch.outcomes;
+        report.emitted = batch.events.len();
+        Ok(report)
+    }
+
+    /// Reads headers and payload; none for a type that nobody here reacts to.
+    fn receive<'a>(
+        &'a self,
+        record: &'a Record,
+        received_at: DateTime<Utc>,
+    ) -> Option<Incoming<'a, B>> {
+        let headers = Headers(&record.headers);
+        // Without a type nobody can say that it does not concern us.
+        let handler = match headers.text("ce_type") {
+            Some(event_type) => Some(self.policies.get(event_type)?),
+            None => None,
+        };
+        let envelope = Envelope::parse(headers).map_err(|error| Refused(error.to_string()));
+        let decoded = match (&envelope, handler, &record.payload) {
+            (Ok(envelope), Some(handler), Some(payload)) => {
+                handler.decode(envelope.content_type, payload)
+            }
+            (Err(refused), _, _) => Err(refused.clone()),
+            _ => Err(Refused::because("there is no payload")),
+        };
+        Some(Incoming { record, received_at, envelope, decoded })
+    }
+
+    async fn seen(
+        &self,
+        tx: &mut PgConnection,
+        incoming: &[Incoming<'_, B>],
+    ) -> sqlx::Result<HashSet<Uuid>> {
+        let envelopes = incoming.iter().filter_map(|message| message.envelope.as_ref().ok());
+        trail::seen(tx, self.service, envelopes.map(|envelope| (envelope.event_id, envelope.time)))
+            .await
+    }
+
+    async fn load(
+        &self,
+        tx: &mut PgConnection,
+        incoming: &[Incoming<'_, B>],
+        seen: &HashSet<Uuid>,
+    ) -> Result<B, Failure> {
+        let mut wants = B::Wants::default();
+        for message in incoming {
+            if let (Ok(envelope), Ok(decoded)) = (&message.envelope, &message.decoded)
+                && !seen.contains(&envelope.event_id)
+            {
+                decoded.wants(&mut wants).map_err(Failure::Poisoned)?;
+            }
+        }
+        Ok(B::load(tx, &wants).await?)
+    }
+
+    fn verdict<'m>(
+        &self,
+        message: &'m Incoming<'_, B>,
+        held_back: &mut HashSet<String>,
+        seen: &mut HashSet<Uuid>,
+        redriven: bool,
+    ) -> Verdict<'m, B> {
+        match (&message.envelope, &message.decoded) {
+            // Commands and their answers will not be skipped here; events are, since it saves work.
+            (Ok(envelope), _) if seen.contains(&envelope.event_id) => Verdict::Duplicate,
+            _ if held_back.contains(&message.record.key) => {
+                Verdict::Park(Refused::because("an earlier message of this key is parked"))
+            }
+            (Ok(envelope), Ok(decoded)) => {
+                seen.insert(envelope.event_id);
+                Verdict::Decide(envelope, decoded.as_ref())
+            }
+            (Err(refused), _) | (_, Err(refused)) => {
+                if !redriven {
+                    held_back.insert(message.record.key.clone());
+                }
+                Verdict::Park(refused.clone())
+            }
+        }
+    }
+}
+
+/// What to do with one message of a batch.
+enum Verdict<'m, B: Book> {
+    Decide(&'m Envelope, &'m (dyn Decoded<B> + 'm)),
+    Duplicate,
+    Park(Refused),
+}
+
+fn decide<B: Book>(
+    service: &'static str,
+    envelope: &Envelope,
+    decoded: &dyn Decoded<B>,
+    book: &mut B,
+    now: DateTime<Utc>,
+) -> Result<Reaction, Failure> {
+    telemetry::process_span(envelope).in_scope(|| {
+        let cause = Cause::message(service, envelope, now);
+        decoded.react(book, &cause).map_err(Failure::Poisoned)
+    })
+}
+
+/// What a batch leaves behind, gathered while it is decided.
+#[derive(Default)]
+struct Batch<'a> {
+    events: Vec<outbox::Outgoing>,
+    entries: Vec<Entry>,
+    positions: HashMap<Uuid, usize>,
+    parked: Vec<(&'a Record, String)>,
+    outcomes: HashMap<Outcome, usize>,
+}
+
+impl<'a> Batch<'a> {
+    fn add<B: Book>(&mut self, service: &str, message: &Incoming<'a, B>, reaction: Reaction) {
+        *self.outcomes.entry(reaction.outcome).or_default() += 1;
+        if let Some(entry) = message.entry(service, &reaction) {
+            match self.positions.get(&entry.event_id) {
+                Some(&index) => self.entries[index].deliveries += 1,
+                None => {
+                    self.positions.insert(entry.event_id, self.entries.len());
+                    self.entries.push(entry);
+                }
+            }
+        }
+        self.events.extend(reaction.events);
+    }
+}
+
+impl<B: Book> Incoming<'_, B> {
+    /// The row of the trail; none for a message whose headers cannot be read.
+    fn entry(&self, service: &str, reaction: &Reaction) -> Option<Entry> {
+        let envelope = self.envelope.as_ref().ok()?;
+        Some(Entry {
+            kind: Kind::Message,
+            event_id: envelope.event_id,
+            consumer: service.to_owned(),
+            event_type: envelope.event_type.clone(),
+            correlation_id: envelope.correlation_id,
+            causation_id: envelope.causation_id,
+            source: envelope.source.clone(),
+            created_at: envelope.time,
+            received_at: self.received_at,
+            position: Some(Position {
+                topic: self.record.topic.clone(),
+                partition: self.record.partition,
+                offset: self.record.offset,
+                kafka_time: self.record.kafka_time,
+            }),
+            outcome: reaction.outcome,
+            trace_id: envelope.trace.trace_id().map(str::to_owned),
+            emitted: trail::emitted_json(&reaction.events),
+            deliveries: 1,
+        })
+    }
+}
+
+impl From<SaveError> for Failure {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Conflict => Self::Again,
+            SaveError::Sql(error) => error.into(),
+        }
+    }
+}
+
+/// The one table of what a database error means for a batch: the SQLSTATE class decides.
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        let code =
+            error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        match code.as_deref() {
+            // Serialization failure, deadlock victim.
+            Some("40001" | "40P01") => Self::Again,
+            // A value or a constraint: this batch will never pass.
+            Some(code) if code.starts_with("22") || code.starts_with("23") => {
+                Self::Poisoned(Refused(format!("the database refuses it: {error}")))
+            }
+            // Everything else heals, or needs an operator at the database: connections, disk, memory, shutdown.
+            _ => Self::Database(error),
+        }
+    }
+}
