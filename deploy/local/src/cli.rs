@@ -9,9 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::datadir;
 use crate::error::{Error, Result};
+use crate::options::{self, Options};
+use crate::ports::Ports;
 use crate::progress::Progress;
-use crate::stack::Options;
-use crate::{guard, infra};
+use crate::{guard, infra, reset, up};
 
 /// Orders that settle: the whole shop on one machine, on a real Postgres and a real Apache Kafka.
 #[derive(Debug, Parser)]
@@ -23,6 +24,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Start everything, and run until Ctrl-C; the data stays for the next time.
+    ///
+    /// Starts Postgres (found on the machine, or Debian's package), Apache Kafka (downloaded once; needs Java 17), the
+    /// services and the relay, makes what they need, and fills the catalogue with five products.
+    Up {
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        cache: Cache,
+        /// Use the Kafka at this address instead of starting one.
+        #[arg(long, value_name = "HOST:PORT", env = "SETTLE_KAFKA")]
+        kafka: Option<String>,
+        #[command(flatten)]
+        ports: Ports,
+        /// Take any free ports.
+        #[arg(long)]
+        free_ports: bool,
+    },
+    /// Forget all data; the next start begins anew.
+    Reset {
+        #[command(flatten)]
+        data: Data,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Run a command with a fresh Postgres and Kafka, and remove both afterwards.
     ///
     /// They run on free ports in a temporary directory. The command finds them in SETTLE_TEST_POSTGRES (a superuser's
@@ -45,9 +72,18 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
+struct Data {
+    /// Where the data is kept [default: ~/.local/share/settle, for root /var/lib/settle].
+    #[arg(long, value_name = "DIR", env = "SETTLE_DATA_DIR")]
+    #[arg(default_value_os_t = datadir::default_data_dir(), hide_default_value = true)]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Cache {
     /// Where downloads are kept [default: ~/.cache/settle].
-    #[arg(long, env = "SETTLE_CACHE_DIR", default_value_os_t = datadir::default_cache_dir(), hide_default_value = true)]
+    #[arg(long, value_name = "DIR", env = "SETTLE_CACHE_DIR")]
+    #[arg(default_value_os_t = datadir::default_cache_dir(), hide_default_value = true)]
     cache_dir: PathBuf,
 }
 
@@ -65,10 +101,18 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(verb: Verb) -> Result<ExitCode> {
+    let progress = Progress::to_stderr();
     match verb {
+        Verb::Up { data, cache, kafka, ports, free_ports } => {
+            let ports = if free_ports { Ports::FREE } else { ports };
+            let programs = options::programs_beside_us()?;
+            let options = Options { programs, cache: cache.cache_dir, ports, kafka };
+            Box::pin(up::run(&data.data_dir, &options, &progress)).await
+        }
+        Verb::Reset { data, yes } => reset::run(&data.data_dir, yes, &progress).await,
         Verb::Infra { cache, command } => {
             let options = Options { cache: cache.cache_dir, ..Options::on_free_ports()? };
-            infra::run(&command, &options, &Progress::to_stderr()).await
+            Box::pin(infra::run(&command, &options, &progress)).await
         }
         Verb::Guard { dir, remove } => guard::run(&dir, remove).map(|()| ExitCode::SUCCESS),
     }

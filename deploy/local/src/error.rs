@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::process::Part;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -99,6 +101,24 @@ pub enum Error {
         #[source]
         source: rdkafka::error::KafkaError,
     },
+    /// A service refused a call or could not be reached.
+    #[error("cannot {action}")]
+    Call {
+        /// What was being done.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: Box<tonic::Status>,
+    },
+    /// An address is none.
+    #[error("cannot use the address {url}")]
+    Address {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// A person asked for the end while it was still starting.
     #[error("interrupted")]
     Interrupted,
@@ -118,18 +138,22 @@ pub struct TakenPort {
     /// The port.
     pub port: u16,
     /// Who was to listen on it.
-    pub purpose: &'static str,
+    pub part: Part,
+    /// What for, where that is not the part's main purpose.
+    pub(crate) what: &'static str,
     /// The flag that chooses another.
-    pub flag: &'static str,
+    pub(crate) flag: &'static str,
 }
 
 fn taken(ports: &[TakenPort]) -> String {
-    let mut text = String::from("nothing was started, because ports are taken by other programs:");
-    for TakenPort { port, purpose, flag } in ports {
+    let mut text =
+        String::from("nothing was started, because other programs listen on ports it needs:");
+    for TakenPort { port, part, what, flag } in ports {
+        let name = part.name();
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "\n  port {port}, wanted for {purpose}: free it, or choose another with {flag} <port>"
+            "\n  {port}, wanted for the {what}{name}: free it, or choose another with {flag}"
         );
     }
     text

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
 use crate::process::{Part, send};
+use crate::progress::Progress;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -96,6 +97,22 @@ pub(crate) fn end(leftovers: &[Leftover]) {
             ends_within(pid, PATIENCE);
         }
     }
+}
+
+/// Ends what an earlier stack has left running, and says so.
+pub(crate) async fn end_shown(dir: &Path, progress: &Progress) -> Result<()> {
+    let leftovers = leftovers(dir);
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let name = |left: &Leftover| format!("{} (process {})", left.part.name(), left.pid);
+    let names = leftovers.iter().map(name).collect::<Vec<_>>().join(", ");
+    let step = progress
+        .step(format!("An earlier settle was killed; ending what it left running: {names}"));
+    let ended = tokio::task::spawn_blocking(move || end(&leftovers)).await;
+    ended.map_err(|error| Error::io("end what an earlier settle left running")(error.into()))?;
+    step.done(format!("an earlier settle was killed; ended what it had left running: {names}"));
+    Ok(())
 }
 
 /// Removes a `postmaster.pid` whose Postgres is gone: Postgres itself takes any process with that number for it.

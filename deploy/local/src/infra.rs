@@ -6,13 +6,14 @@ use std::process::{ExitCode, ExitStatus};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::process::send;
 use crate::progress::Progress;
-use crate::stack::{Options, Stack};
+use crate::signals::Stop;
+use crate::stack::Stack;
 
 /// What tests read to find the superuser's Postgres URL.
 const POSTGRES: &str = "SETTLE_TEST_POSTGRES";
@@ -76,29 +77,4 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// A person's or a supervisor's wish that we end.
-#[derive(Debug)]
-pub(crate) struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    pub(crate) fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(Error::io("listen for signals"));
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next Ctrl-C or SIGTERM.
-    pub(crate) async fn asked(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::SIGINT,
-            _ = self.terminate.recv() => Signal::SIGTERM,
-        }
-    }
 }

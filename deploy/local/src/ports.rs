@@ -1,33 +1,123 @@
-//! Loopback ports: which are taken, and which are free. Everything is checked before anything is started.
+//! Loopback ports: which are wanted, which are taken, which are free. All are checked before anything is started.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use clap::Args;
 use rand::Rng as _;
 
 use crate::error::{Error, Result, TakenPort};
+use crate::process::Part;
 
-/// Below the ports that the kernel hands out to outgoing connections, which may come and go at any time.
-const FREE_RANGE: std::ops::Range<u16> = 20_000..32_000;
+/// A service answers /metrics and /healthz this far above its gRPC port.
+const METRICS_OFFSET: u16 = 1000;
+/// Below the ports that the kernel hands out to outgoing connections, which come and go at any time.
+const FREE_RANGE: std::ops::Range<u16> = 20_000..31_000;
 
-/// Fails with all ports of the list that something listens on.
-pub(crate) fn check(wanted: impl IntoIterator<Item = TakenPort>) -> Result<()> {
-    let taken: Vec<_> = wanted.into_iter().filter(|wanted| !is_free(wanted.port)).collect();
-    if taken.is_empty() { Ok(()) } else { Err(Error::PortsTaken(taken)) }
+/// Where everything listens, on loopback. 0 means any free port.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Ports (0 is any free one)")]
+pub struct Ports {
+    /// Postgres.
+    #[arg(long = "postgres-port", env = "SETTLE_POSTGRES_PORT", default_value_t = 54329)]
+    pub postgres: u16,
+    /// Kafka.
+    #[arg(long = "kafka-port", env = "SETTLE_KAFKA_PORT", default_value_t = 9092)]
+    pub kafka: u16,
+    /// The relay's metrics and health.
+    #[arg(long = "relay-port", env = "SETTLE_RELAY_PORT", default_value_t = 9464)]
+    pub relay: u16,
+    /// The gRPC calls of products; its metrics are 1000 above.
+    #[arg(long = "products-port", env = "SETTLE_PRODUCTS_PORT", default_value_t = 8085)]
+    pub products: u16,
+    /// The gRPC calls of delivery; its metrics are 1000 above.
+    #[arg(long = "delivery-port", env = "SETTLE_DELIVERY_PORT", default_value_t = 8082)]
+    pub delivery: u16,
+    /// The gRPC calls of orders; its metrics are 1000 above.
+    #[arg(long = "orders-port", env = "SETTLE_ORDERS_PORT", default_value_t = 8081)]
+    pub orders: u16,
 }
 
-/// The port itself, or a free one where it is 0.
+impl Ports {
+    /// Any free ones.
+    pub const FREE: Self =
+        Self { postgres: 0, kafka: 0, relay: 0, products: 0, delivery: 0, orders: 0 };
+
+    /// Every 0 replaced by a free port.
+    pub(crate) fn chosen(&self) -> Self {
+        Self {
+            postgres: or_free(self.postgres),
+            kafka: or_free(self.kafka),
+            relay: or_free(self.relay),
+            products: or_free(self.products),
+            delivery: or_free(self.delivery),
+            orders: or_free(self.orders),
+        }
+    }
+
+    /// The port a part answers its clients on; the relay has only the other one.
+    pub fn of(&self, part: Part) -> u16 {
+        match part {
+            Part::Postgres => self.postgres,
+            Part::Kafka => self.kafka,
+            Part::Relay => self.relay,
+            Part::Products => self.products,
+            Part::Delivery => self.delivery,
+            Part::Orders => self.orders,
+        }
+    }
+
+    /// The port a part answers /metrics and its health on, where it does.
+    pub fn metrics_of(&self, part: Part) -> Option<u16> {
+        match part {
+            Part::Postgres | Part::Kafka => None,
+            Part::Relay => Some(self.relay),
+            Part::Products | Part::Delivery | Part::Orders => {
+                Some(self.of(part).saturating_add(METRICS_OFFSET))
+            }
+        }
+    }
+
+    /// Fails with all ports these parts want and something else listens on.
+    pub(crate) fn check(&self, parts: &[Part]) -> Result<()> {
+        let wanted = parts.iter().flat_map(|&part| {
+            let flag = flag(part);
+            let port = self.of(part);
+            let metrics = self.metrics_of(part).filter(|&metrics| metrics != port);
+            let metrics = metrics.map(|port| TakenPort { port, what: "metrics of ", part, flag });
+            [Some(TakenPort { port, what: "", part, flag }), metrics]
+        });
+        let taken: Vec<_> = wanted.flatten().filter(|wanted| !is_free(wanted.port)).collect();
+        if taken.is_empty() { Ok(()) } else { Err(Error::PortsTaken(taken)) }
+    }
+}
+
+const fn flag(part: Part) -> &'static str {
+    match part {
+        Part::Postgres => "--postgres-port",
+        Part::Kafka => "--kafka-port",
+        Part::Relay => "--relay-port",
+        Part::Products => "--products-port",
+        Part::Delivery => "--delivery-port",
+        Part::Orders => "--orders-port",
+    }
+}
+
+/// The port itself, or a free one where it is 0; then the one 1000 above is free as well.
 pub(crate) fn or_free(port: u16) -> u16 {
+    /// Given out by this process: what was chosen need not be listened on yet.
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     if port != 0 {
         return port;
     }
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut random = rand::rng();
     loop {
         let port = random.random_range(FREE_RANGE);
-        if is_free(port) && given.insert(port) {
+        let both = [port, port + METRICS_OFFSET];
+        if both.iter().all(|port| !given.contains(port) && is_free(*port)) {
+            given.extend(both);
             return port;
         }
     }

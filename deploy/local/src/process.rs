@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOG_TAIL: u64 = 4096;
 
-/// The processes of a stack, in the order in which they start.
+/// The processes of a stack; they stop in the opposite order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The one Postgres of all services, a database each.
@@ -40,7 +40,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Every part, in the order in which they start.
+    /// Every part, in the order of their definition.
     pub const ALL: [Self; 6] =
         [Self::Postgres, Self::Kafka, Self::Relay, Self::Products, Self::Delivery, Self::Orders];
 
@@ -54,6 +54,11 @@ impl Part {
             Self::Delivery => "delivery",
             Self::Orders => "orders",
         }
+    }
+
+    /// Whether this workspace builds its program.
+    pub(crate) const fn is_ours(self) -> bool {
+        !matches!(self, Self::Postgres | Self::Kafka)
     }
 
     /// The signal that asks it to end in order. Postgres would wait for its clients on a SIGTERM.
@@ -123,6 +128,10 @@ impl Process {
 
     pub(crate) fn part(&self) -> Part {
         self.part
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Starts it; does nothing while it runs.

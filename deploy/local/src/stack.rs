@@ -1,50 +1,39 @@
 //! A whole machine: every process of Settle on loopback, started in order, stopped in the opposite order.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::try_join_all;
+use nix::sys::signal::Signal;
 use tokio_util::task::TaskTracker;
 
-use crate::datadir::{self, DataDir};
-use crate::error::{Error, Result, TakenPort};
+use crate::datadir::DataDir;
+use crate::error::{Error, Result};
 use crate::guard::{self, Guard};
 use crate::kafka::{self, Kafka};
-use crate::ports;
-use crate::postgres::Postgres;
+use crate::options::Options;
+use crate::postgres::{self, Postgres};
 use crate::process::{Part, Process};
 use crate::progress::Progress;
+use crate::service::{self, SERVICES};
+use crate::{health, provision, seed};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a stack runs, and where it finds and keeps things. Port 0 means any free one.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where the programs are: `settle` itself, the relay and the services.
-    pub programs: PathBuf,
-    /// Where downloads are kept.
-    pub cache: PathBuf,
-    /// Postgres' port.
-    pub postgres_port: u16,
-    /// Kafka's port.
-    pub kafka_port: u16,
-}
-
-impl Options {
-    /// Free ports, the user's cache, and the programs beside the running one; for tests.
-    pub fn on_free_ports() -> Result<Self> {
-        let programs = programs_beside_us()?;
-        Ok(Self { programs, cache: datadir::default_cache_dir(), postgres_port: 0, kafka_port: 0 })
-    }
-}
-
-/// Running processes of Settle. Dropped without [`Stack::stop`], they end all the same, less gracefully.
+/// Running processes of Settle. Dropped without [`Stack::stop`], they end all the same; the drop waits for it.
 #[derive(Debug)]
 pub struct Stack {
+    options: Options,
     processes: Vec<Process>,
+    /// What a test sets for one process, on top of what the stack sets.
+    overrides: Mutex<BTreeMap<Part, BTreeMap<String, String>>>,
     tasks: TaskTracker,
     postgres: Postgres,
-    kafka: Kafka,
-    // Dropped last but for the directory: it ends what has not ended by then.
+    kafka: Option<Kafka>,
+    // In this order: the guard ends what has not ended, then the directory is given up.
     _guard: Guard,
     dir: DataDir,
 }
@@ -52,26 +41,117 @@ pub struct Stack {
 impl Stack {
     /// Starts Postgres and Kafka alone.
     pub async fn infra(dir: DataDir, options: &Options, progress: &Progress) -> Result<Self> {
-        end_leftovers(&dir, progress).await?;
-        let postgres_port = ports::or_free(options.postgres_port);
-        let kafka_port = ports::or_free(options.kafka_port);
-        ports::check([
-            TakenPort { port: postgres_port, purpose: "Postgres", flag: "--postgres-port" },
-            TakenPort { port: kafka_port, purpose: "Kafka", flag: "--kafka-port" },
-        ])?;
-        let guard = Guard::start(&options.programs.join("settle"), &dir)?;
-        let (postgres, kafka) = tokio::try_join!(
-            Postgres::prepare(&dir, postgres_port, progress),
-            Kafka::prepare(&dir, &options.cache, kafka_port, progress),
-        )?;
-        let processes = Part::ALL.map(|part| Process::new(part, &dir)).into();
-        let stack =
-            Self { processes, tasks: TaskTracker::new(), postgres, kafka, _guard: guard, dir };
-        tokio::try_join!(
-            stack.start_shown(Part::Postgres, progress),
-            stack.start_shown(Part::Kafka, progress)
-        )?;
+        Self::begin(dir, options, &[Part::Postgres, Part::Kafka], progress).await
+    }
+
+    /// Starts everything, and waits until the services are ready and the catalogue is there.
+    pub async fn up(dir: DataDir, options: &Options, progress: &Progress) -> Result<Self> {
+        options.check_programs()?;
+        let stack = Self::begin(dir, options, &Part::ALL, progress).await?;
+        stack.provision().await?;
+        try_join_all(SERVICES.iter().map(|&part| stack.start_shown(part, progress))).await?;
+        stack.start_shown(Part::Relay, progress).await?;
+        let step = progress.step("Filling the catalogue");
+        stack.seed().await?;
+        step.done("the catalogue is there, and orders knows it");
         Ok(stack)
+    }
+
+    /// Makes the databases, the roles and the topics; what exists stays.
+    pub async fn provision(&self) -> Result<()> {
+        let databases = provision::databases(self.options.ports.postgres);
+        tokio::try_join!(databases, provision::topics(self.kafka_bootstrap())).map(|_| ())
+    }
+
+    /// Creates the products a new shop begins with, and waits until orders has heard of them; what exists stays.
+    pub async fn seed(&self) -> Result<()> {
+        seed::catalogue(&self.grpc_url(Part::Products), &self.grpc_url(Part::Orders)).await
+    }
+
+    /// Starts a process, if it does not run, and waits until it is ready.
+    pub async fn start(&self, part: Part) -> Result<()> {
+        self.spawn(part)?;
+        let ports = &self.options.ports;
+        self.process(part)
+            .until_ready(READY_LIMIT, async || match part {
+                Part::Postgres => self.postgres.answers().await,
+                Part::Kafka => kafka::answers(self.kafka_bootstrap()).await,
+                Part::Relay => health::ready_by_http(ports.relay).await,
+                Part::Products | Part::Delivery | Part::Orders => {
+                    health::serves_grpc(ports.of(part)).await
+                }
+            })
+            .await
+    }
+
+    /// Starts a process, if it does not run, and does not wait.
+    pub fn spawn(&self, part: Part) -> Result<()> {
+        let mut spec = match part {
+            Part::Postgres => {
+                guard::remove_stale_postmaster(self.dir.path())?;
+                self.postgres.spec().clone()
+            }
+            Part::Kafka => {
+                self.kafka.as_ref().ok_or(Error::NotRunning(part.name()))?.spec().clone()
+            }
+            _ => {
+                let Options { programs, ports, .. } = &self.options;
+                service::spec(part, programs, &self.dir, ports, self.kafka_bootstrap())
+            }
+        };
+        let overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        spec.env.extend(overrides.get(&part).cloned().unwrap_or_default());
+        self.process(part).start(&spec, &self.tasks)
+    }
+
+    /// Sets an environment variable for the next start of a process.
+    pub fn set_env(&self, part: Part, name: impl Into<String>, value: impl Into<String>) {
+        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        overrides.entry(part).or_default().insert(name.into(), value.into());
+    }
+
+    /// Kills a process at once (SIGKILL) and waits for its end.
+    pub async fn kill9(&self, part: Part) -> Result<ExitStatus> {
+        self.process(part).end(Signal::SIGKILL).await
+    }
+
+    /// Asks a process to end (SIGTERM; Postgres gets SIGINT, its fast shutdown) and waits for its end.
+    pub async fn sigterm(&self, part: Part) -> Result<ExitStatus> {
+        self.process(part).end(part.soft_signal()).await
+    }
+
+    /// Freezes a process (SIGSTOP).
+    pub fn pause(&self, part: Part) -> Result<()> {
+        self.process(part).signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on (SIGCONT).
+    pub fn resume(&self, part: Part) -> Result<()> {
+        self.process(part).signal(Signal::SIGCONT)
+    }
+
+    /// Stops everything in order: services, relay, Kafka, Postgres.
+    pub async fn stop(&self, progress: &Progress) -> Result<()> {
+        for process in self.processes.iter().rev().filter(|process| process.pid().is_ok()) {
+            let name = process.part().name();
+            let step = progress.step(format!("Stopping {name}"));
+            process.end(process.part().soft_signal()).await?;
+            step.done(format!("{name} has stopped"));
+        }
+        Ok(())
+    }
+
+    /// Kills everything at once.
+    pub async fn kill(&self) {
+        for process in self.processes.iter().filter(|process| process.pid().is_ok()) {
+            let _ = process.end(Signal::SIGKILL).await;
+        }
+    }
+
+    /// Waits until a process ends that nobody asked to.
+    pub async fn died(&self) -> Error {
+        let any = self.processes.iter().map(|process| Box::pin(process.died()));
+        futures::future::select_all(any).await.0
     }
 
     /// The superuser's URL of Postgres.
@@ -79,9 +159,35 @@ impl Stack {
         self.postgres.url()
     }
 
+    /// The URL of a service's database, as the service itself connects.
+    pub fn database_url(&self, part: Part) -> String {
+        postgres::url(self.options.ports.postgres, part.name(), part.name())
+    }
+
     /// Kafka's bootstrap address.
     pub fn kafka_bootstrap(&self) -> &str {
-        self.kafka.bootstrap()
+        let external = self.options.kafka.as_deref();
+        external.or_else(|| self.kafka.as_ref().map(Kafka::bootstrap)).unwrap_or_default()
+    }
+
+    /// The URL of a service's gRPC calls.
+    pub fn grpc_url(&self, part: Part) -> String {
+        service::grpc_url(&self.options.ports, part)
+    }
+
+    /// The URL below which a service or the relay answers /metrics and /healthz.
+    pub fn http_url(&self, part: Part) -> Option<String> {
+        self.options.ports.metrics_of(part).map(|port| format!("http://127.0.0.1:{port}"))
+    }
+
+    /// The process id of a running process.
+    pub fn pid(&self, part: Part) -> Result<i32> {
+        self.process(part).pid().map(nix::unistd::Pid::as_raw)
+    }
+
+    /// The log of a process.
+    pub fn log(&self, part: Part) -> PathBuf {
+        self.process(part).log().to_owned()
     }
 
     /// Where everything is kept.
@@ -89,40 +195,29 @@ impl Stack {
         &self.dir
     }
 
-    /// Starts a process and waits until it is ready.
-    pub async fn start(&self, part: Part) -> Result<()> {
-        let process = self.process(part);
-        match part {
-            Part::Postgres => {
-                guard::remove_stale_postmaster(self.dir.path())?;
-                process.start(self.postgres.spec(), &self.tasks)?;
-                process.until_ready(READY_LIMIT, async || self.postgres.answers().await).await
-            }
-            Part::Kafka => {
-                process.start(self.kafka.spec(), &self.tasks)?;
-                process
-                    .until_ready(READY_LIMIT, async || kafka::answers(self.kafka.bootstrap()).await)
-                    .await
-            }
-            _ => Err(Error::NotRunning(part.name())),
-        }
-    }
-
-    /// Stops everything in order: services, relay, Kafka, Postgres.
-    pub async fn stop(self, progress: &Progress) -> Result<()> {
-        for process in self.processes.iter().rev().filter(|process| process.pid().is_ok()) {
-            let name = process.part().name();
-            let step = progress.step(format!("Stopping {name}"));
-            let status = process.end(process.part().soft_signal()).await?;
-            step.done(format!("{name} stopped ({status})"));
-        }
-        Ok(())
-    }
-
-    /// Waits until a process ends that nobody asked to.
-    pub async fn died(&self) -> Error {
-        let any = self.processes.iter().map(|process| Box::pin(process.died()));
-        futures::future::select_all(any).await.0
+    async fn begin(
+        dir: DataDir,
+        options: &Options,
+        parts: &[Part],
+        progress: &Progress,
+    ) -> Result<Self> {
+        guard::end_shown(dir.path(), progress).await?;
+        let options = Options { ports: options.ports.chosen(), ..options.clone() };
+        let parts = options.own(parts);
+        options.ports.check(&parts)?;
+        let guard = Guard::start(&options.programs.join("settle"), &dir)?;
+        let (postgres, kafka) = tokio::try_join!(
+            Postgres::prepare(&dir, options.ports.postgres, progress),
+            own_kafka(&dir, &options, progress),
+        )?;
+        let processes = Part::ALL.map(|part| Process::new(part, &dir)).into();
+        let overrides = Mutex::default();
+        let tasks = TaskTracker::new();
+        let stack =
+            Self { options, processes, overrides, tasks, postgres, kafka, _guard: guard, dir };
+        let foundation = parts.into_iter().filter(|part| !part.is_ours());
+        try_join_all(foundation.map(|part| stack.start_shown(part, progress))).await?;
+        Ok(stack)
     }
 
     async fn start_shown(&self, part: Part, progress: &Progress) -> Result<()> {
@@ -141,32 +236,12 @@ impl Stack {
     }
 }
 
-/// Ends what a killed stack has left running in the directory.
-async fn end_leftovers(dir: &DataDir, progress: &Progress) -> Result<()> {
-    let leftovers = guard::leftovers(dir.path());
-    if leftovers.is_empty() {
-        return Ok(());
+async fn own_kafka(dir: &DataDir, options: &Options, progress: &Progress) -> Result<Option<Kafka>> {
+    match &options.kafka {
+        None => Kafka::prepare(dir, &options.cache, options.ports.kafka, progress).await.map(Some),
+        Some(address) if kafka::answers(address).await => Ok(None),
+        Some(address) => Err(Error::Unfit(format!(
+            "no Kafka answers at {address}, the address given by --kafka"
+        ))),
     }
-    let names: Vec<_> = leftovers
-        .iter()
-        .map(|leftover| format!("{} (process {})", leftover.part.name(), leftover.pid))
-        .collect();
-    let names = names.join(", ");
-    let step = progress
-        .step(format!("An earlier `settle` was killed; ending what it left running: {names}"));
-    let ended = tokio::task::spawn_blocking(move || guard::end(&leftovers)).await;
-    ended.map_err(|error| Error::io("end what an earlier `settle` left running")(error.into()))?;
-    step.done(format!("ended what an earlier `settle` left running: {names}"));
-    Ok(())
-}
-
-/// Cargo puts tests one directory below the programs.
-fn programs_beside_us() -> Result<PathBuf> {
-    let us = std::env::current_exe().map_err(Error::io("find the running program"))?;
-    let dir = us.parent().map(PathBuf::from).unwrap_or_default();
-    Ok(if dir.ends_with("deps") {
-        dir.parent().map(PathBuf::from).unwrap_or_default()
-    } else {
-        dir
-    })
 }

@@ -1,0 +1,65 @@
+//! What a stack runs, and where it finds and keeps things.
+
+use std::path::PathBuf;
+
+use crate::datadir;
+use crate::error::{Error, Result};
+use crate::packages;
+use crate::ports::Ports;
+use crate::process::Part;
+
+/// What a stack runs, and where it finds and keeps things.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory of the programs: `settle` itself, the relay and the services.
+    pub programs: PathBuf,
+    /// Where downloads are kept.
+    pub cache: PathBuf,
+    /// Where everything listens.
+    pub ports: Ports,
+    /// A Kafka that runs already, instead of one of our own.
+    pub kafka: Option<String>,
+}
+
+impl Options {
+    /// Free ports, the user's cache, and the programs beside the running one; for tests.
+    pub fn on_free_ports() -> Result<Self> {
+        Ok(Self {
+            programs: programs_beside_us()?,
+            cache: datadir::default_cache_dir(),
+            ports: Ports::FREE,
+            kafka: None,
+        })
+    }
+
+    /// The parts among these that this stack runs itself.
+    pub(crate) fn own(&self, parts: &[Part]) -> Vec<Part> {
+        let external = self.kafka.is_some();
+        parts.iter().copied().filter(|&part| !(external && part == Part::Kafka)).collect()
+    }
+
+    /// Fails where a program of ours was not built.
+    pub(crate) fn check_programs(&self) -> Result<()> {
+        let ours = Part::ALL.into_iter().filter(|part| part.is_ours());
+        let missing: Vec<_> = ours
+            .map(Part::name)
+            .filter(|name| !packages::is_program(&self.programs.join(name)))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let dir = self.programs.display();
+        let missing = missing.join(", ");
+        Err(Error::Unfit(format!(
+            "{missing} not found in {dir}: build with `cargo build --workspace --bins` first"
+        )))
+    }
+}
+
+/// Cargo puts tests one directory below the programs.
+pub(crate) fn programs_beside_us() -> Result<PathBuf> {
+    let us = std::env::current_exe().map_err(Error::io("find the running program"))?;
+    let above = |path: PathBuf| path.parent().map(PathBuf::from).unwrap_or_default();
+    let dir = above(us);
+    Ok(if dir.ends_with("deps") { above(dir) } else { dir })
+}

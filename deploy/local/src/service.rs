@@ -1,0 +1,59 @@
+//! The programs of ours: what each is told by its environment.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::datadir::DataDir;
+use crate::ports::Ports;
+use crate::postgres;
+use crate::process::{Part, Spec};
+
+/// The services: each with a gRPC port, and a database and a role of its name.
+pub const SERVICES: [Part; 3] = [Part::Products, Part::Delivery, Part::Orders];
+/// The role the relay reads the outboxes with.
+pub(crate) const RELAY_ROLE: &str = "outbox_relay";
+
+/// How to run a service or the relay. The caller's own environment is passed on beneath what is set here.
+pub(crate) fn spec(
+    part: Part,
+    programs: &Path,
+    dir: &DataDir,
+    ports: &Ports,
+    bootstrap: &str,
+) -> Spec {
+    let mut env = vec![("KAFKA_BOOTSTRAP_SERVERS", bootstrap.to_owned())];
+    if part == Part::Relay {
+        env.push(("RELAY_SOURCES", relay_sources(ports)));
+        env.push(("RELAY_LISTEN", loopback(ports.relay)));
+    } else {
+        env.push(("DATABASE_URL", postgres::url(ports.postgres, part.name(), part.name())));
+        env.push(("LISTEN", loopback(ports.of(part))));
+        env.extend(ports.metrics_of(part).map(|port| ("METRICS_LISTEN", loopback(port))));
+    }
+    if part == Part::Orders {
+        env.push(("PRODUCTS_URL", grpc_url(ports, Part::Products)));
+    }
+    Spec {
+        program: programs.join(part.name()),
+        args: Vec::<OsString>::new(),
+        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        dir: dir.path().to_owned(),
+        user: None,
+    }
+}
+
+/// The address of a service's gRPC calls.
+pub(crate) fn grpc_url(ports: &Ports, part: Part) -> String {
+    format!("http://{}", loopback(ports.of(part)))
+}
+
+fn relay_sources(ports: &Ports) -> String {
+    let source = |part: &Part| {
+        format!("{}={}", part.name(), postgres::url(ports.postgres, RELAY_ROLE, part.name()))
+    };
+    SERVICES.iter().map(source).collect::<Vec<_>>().join(",")
+}
+
+fn loopback(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
