@@ -12,6 +12,8 @@ pub use generated::{
     shop::{delivery, operations, orders, products},
 };
 
+pub use pbjson_types::{Duration, Timestamp};
+
 /// Nested as the packages are, since the generated files refer to each other that way.
 #[allow(
     missing_docs,

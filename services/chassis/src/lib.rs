@@ -1,12 +1,35 @@
 //! What every service shares: it starts, listens, reacts and stops the same way everywhere.
 //! The outbox and the inbox are here: a state change and its events commit together or not at all.
 
+pub mod config;
+pub mod service;
+
+pub mod call;
 pub mod cause;
 pub mod clock;
+pub mod doorbell;
 pub mod envelope;
-pub mod inbox;
+pub mod idempotency;
 pub mod outbox;
+
+pub mod consumer;
+pub mod inbox;
 pub mod parked;
 pub mod policy;
-pub mod telemetry;
 pub mod trail;
+
+pub mod page_token;
+pub mod status;
+pub mod violations;
+pub mod wire;
+
+pub mod housekeeping;
+pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+mod answering;
+mod database;
+mod health;
+mod metrics;
+mod operations;

@@ -115,13 +115,7 @@ pub struct Entry {
 
 impl Entry {
     /// The row of a call, timer or verb of this service.
-    pub fn local(
-        kind: Kind,
-        cause: &Cause,
-        received_at: DateTime<Utc>,
-        outcome: Outcome,
-        emitted: &[Outgoing],
-    ) -> Self {
+    pub fn local(kind: Kind, cause: &Cause, outcome: Outcome, emitted: &[Outgoing]) -> Self {
         Self {
             kind,
             event_id: cause.id,
@@ -130,8 +124,8 @@ impl Entry {
             correlation_id: cause.correlation_id,
             causation_id: None,
             source: cause.service.to_owned(),
-            created_at: received_at,
-            received_at,
+            created_at: cause.now,
+            received_at: cause.now,
             position: None,
             outcome,
             trace_id: cause.trace.trace_id().map(str::to_owned),

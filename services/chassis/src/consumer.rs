@@ -1,0 +1,232 @@
+//! Polls Kafka and hands what a poll returned to the inbox as one batch. Offsets move only after the inbox has committed: a
+//! crash in between repeats work, and never loses any.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::DateTime;
+use futures::FutureExt as _;
+use opentelemetry::KeyValue;
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, Statistics,
+    consumer::{CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
+    message::{BorrowedMessage, Headers as _},
+};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    doorbell::Doorbell,
+    inbox::{Inbox, InboxError, Record, Report},
+    metrics,
+    policy::Book,
+    trail::Outcome,
+};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many messages of each topic this consumer has not handled, as librdkafka last reckoned.
+#[derive(Clone, Debug, Default)]
+pub struct Lag(Arc<Mutex<HashMap<String, i64>>>);
+
+impl Lag {
+    /// By topic; a topic is absent while it is not known.
+    pub fn by_topic(&self) -> HashMap<String, i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[derive(Debug)]
+struct Context(Lag);
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let lag = statistics.topics.into_iter().map(|(name, topic)| {
+            let known = topic
+                .partitions
+                .values()
+                .map(|partition| partition.consumer_lag)
+                .filter(|lag| *lag >= 0);
+            (name, known.sum())
+        });
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = lag.collect();
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// Consumes a service's topics for its inbox, on a database connection of its own.
+pub struct Consumer<B> {
+    inbox: Arc<Inbox<B>>,
+    kafka: StreamConsumer<Context>,
+    options: PgConnectOptions,
+    conn: Option<PgConnection>,
+    batch_size: usize,
+    batch: Vec<Record>,
+    doorbell: Doorbell,
+}
+
+impl<B> std::fmt::Debug for Consumer<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("inbox", &self.inbox).finish_non_exhaustive()
+    }
+}
+
+impl<B: Book> Consumer<B> {
+    /// Subscribes; Kafka need not be there yet. `group` is the same for all replicas of a service.
+    pub fn new(
+        inbox: Arc<Inbox<B>>,
+        group: &str,
+        brokers: &str,
+        options: PgConnectOptions,
+        batch_size: usize,
+        lag: Lag,
+        doorbell: Doorbell,
+    ) -> anyhow::Result<Self> {
+        let kafka: StreamConsumer<Context> = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", group)
+            .set("client.id", group)
+            .set("auto.offset.reset", "earliest")
+            // Stored by us after the commit, sent to Kafka in the background.
+            .set("enable.auto.offset.store", "false")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "500")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "1000")
+            .set("topic.metadata.refresh.interval.ms", "5000")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("fetch.wait.max.ms", "50")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("statistics.interval.ms", "1000")
+            .create_with_context(Context(lag))?;
+        kafka.subscribe(&inbox.topics().collect::<Vec<_>>())?;
+        Ok(Self { inbox, kafka, options, conn: None, batch_size, batch: Vec::new(), doorbell })
+    }
+
+    /// Repeats [`Consumer::step`] until told to stop, then tells Kafka the last offsets. While `on` is false nothing is
+    /// consumed.
+    pub async fn run(
+        mut self,
+        mut on: watch::Receiver<bool>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let consuming = *on.borrow_and_update();
+            let result = tokio::select! {
+                () = shutdown.cancelled() => break,
+                // The switch was turned; what was polled stays in the batch.
+                Ok(()) = on.changed() => continue,
+                result = self.step(&shutdown), if consuming => result,
+            };
+            match result {
+                Ok(_) => pause = SHORTEST_PAUSE,
+                Err(error) => {
+                    let InboxError::Database(cause) = &error;
+                    tracing::warn!(%error, %cause, "a batch will be tried again");
+                    self.conn = None;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        // Nothing stored: nothing to tell; Kafka away: the work is repeated.
+        if let Err(error) = self.kafka.commit_consumer_state(CommitMode::Sync) {
+            tracing::debug!(%error, "the last offsets were not told to Kafka");
+        }
+        Ok(())
+    }
+
+    /// Takes what there is, up to a batch, and handles it. What an earlier step failed to handle comes first.
+    /// Cancellation loses nothing: what was polled stays in the batch.
+    pub async fn step(&mut self, shutdown: &CancellationToken) -> Result<Report, InboxError> {
+        if self.batch.is_empty() {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(Report::default()),
+                () = fill(&self.kafka, &mut self.batch, self.batch_size) => {}
+            }
+        }
+        let started = std::time::Instant::now();
+        let conn = match &mut self.conn {
+            Some(conn) => conn,
+            None => self.conn.insert(PgConnection::connect_with(&self.options).await?),
+        };
+        let report = self.inbox.handle(conn, &self.batch).await?;
+        if report.emitted > 0 {
+            self.doorbell.ring();
+        }
+        for record in &self.batch {
+            if let Err(error) =
+                self.kafka.store_offset(&record.topic, record.partition, record.offset)
+            {
+                // The partition went to another replica meanwhile; it will see these messages again.
+                tracing::debug!(%error, topic = record.topic, partition = record.partition, "offset not stored");
+            }
+        }
+        self.batch.clear();
+        count(&report, started.elapsed());
+        Ok(report)
+    }
+}
+
+/// Waits for one message and takes those that are there already.
+async fn fill(kafka: &StreamConsumer<Context>, batch: &mut Vec<Record>, batch_size: usize) {
+    while batch.is_empty() {
+        match kafka.recv().await {
+            Ok(message) => batch.push(record(&message)),
+            // librdkafka reconnects by itself.
+            Err(error) => tracing::warn!(%error, "Kafka"),
+        }
+    }
+    while batch.len() < batch_size {
+        match kafka.recv().now_or_never() {
+            Some(Ok(message)) => batch.push(record(&message)),
+            Some(Err(error)) => tracing::warn!(%error, "Kafka"),
+            None => return,
+        }
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map(|headers| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+            .collect()
+    });
+    Record {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        kafka_time: message
+            .timestamp()
+            .to_millis()
+            .and_then(DateTime::from_timestamp_millis)
+            .unwrap_or_else(clock::now),
+        key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(),
+        headers: headers.unwrap_or_default(),
+        payload: message.payload().map(<[u8]>::to_vec),
+    }
+}
+
+fn count(report: &Report, took: Duration) {
+    let instruments = metrics::instruments();
+    instruments.process_duration.record(took.as_secs_f64(), &[]);
+    for (outcome, count) in &report.outcomes {
+        instruments.messages.add(*count as u64, &[KeyValue::new("outcome", outcome.as_str())]);
+    }
+    instruments.messages.add(report.unknown as u64, &[KeyValue::new("outcome", "unknown")]);
+    instruments.duplicates.add(report.count(Outcome::Duplicate) as u64, &[]);
+    instruments.parked.add(report.count(Outcome::Parked) as u64, &[]);
+}

@@ -1,0 +1,313 @@
+//! The operator's view of a service: its trail, what is parked and the verbs for it, how far behind it is.
+
+use std::{collections::HashMap, pin::Pin, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use proto::operations::v1::{
+    EmittedEvent, GetLagRequest, GetLagResponse, GetTrailRequest, GetTrailResponse,
+    ListParkedRequest, ListParkedResponse, ParkedMessage, RetryParkedRequest, RetryParkedResponse,
+    SetSwitchRequest, SetSwitchResponse, SkipParkedRequest, SkipParkedResponse, TopicLag,
+    TrailEntry, TrailKind, TrailOutcome, operations_service_server::OperationsService,
+};
+use serde::Deserialize;
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    call,
+    consumer::Lag,
+    doorbell::Doorbell,
+    envelope::Headers,
+    inbox::{Inbox, InboxError},
+    page_token, parked,
+    parked::Parked,
+    policy::{Book, Refused},
+    status,
+    trail::{self, Entry, Kind, Outcome},
+    violations::Violations,
+    wire::timestamp,
+};
+
+/// An inbox whose rows are forgotten, as the verbs need it.
+pub(crate) trait Redrive: Send + Sync {
+    fn retry<'a>(&'a self, conn: &'a mut PgConnection, key: &'a str) -> RedriveFuture<'a>;
+}
+
+type RedriveFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<(usize, Result<(), Refused>), InboxError>> + Send + 'a>>;
+
+impl<B: Book> Redrive for Inbox<B> {
+    fn retry<'a>(&'a self, conn: &'a mut PgConnection, key: &'a str) -> RedriveFuture<'a> {
+        Box::pin(self.retry_parked(conn, key))
+    }
+}
+
+/// Answers `shop.operations.v1.OperationsService` for one service.
+pub(crate) struct Operations {
+    pub(crate) service: &'static str,
+    pub(crate) pool: PgPool,
+    pub(crate) inbox: Option<Arc<dyn Redrive>>,
+    pub(crate) lag: Lag,
+    pub(crate) doorbell: Doorbell,
+    /// The switch `consume`, where demonstrations are allowed.
+    pub(crate) consume: Option<watch::Sender<bool>>,
+}
+
+#[tonic::async_trait]
+impl OperationsService for Operations {
+    async fn get_trail(
+        &self,
+        request: Request<GetTrailRequest>,
+    ) -> Result<Response<GetTrailResponse>, Status> {
+        let mut violations = Violations::default();
+        let order_id = violations.uuid("order_id", &request.get_ref().order_id);
+        violations.finish()?;
+        let rows = sqlx::query(
+            "select * from messaging.trail where correlation_id = $1 order by handled_at, event_id",
+        )
+        .bind(order_id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| status::database(&error))?;
+        let entries = rows
+            .iter()
+            .map(entry)
+            .collect::<sqlx::Result<_>>()
+            .map_err(|error| status::database(&error))?;
+        Ok(Response::new(GetTrailResponse { service: self.service.to_owned(), entries }))
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<ListParkedRequest>,
+    ) -> Result<Response<ListParkedResponse>, Status> {
+        let request = request.into_inner();
+        let question = ListParkedRequest { key: request.key.clone(), ..Default::default() };
+        let mut violations = Violations::default();
+        let page_size = violations.page_size(request.page_size);
+        let after =
+            page_token::read(&question, &request.page_token, &mut violations).unwrap_or(0_i64);
+        violations.finish()?;
+        let key = (!request.key.is_empty()).then_some(request.key.as_str());
+        let mut conn = self.conn().await?;
+        let page = parked::page(&mut conn, self.service, key, after, page_size)
+            .await
+            .map_err(|error| status::database(&error))?;
+        let next_page_token = match page.last() {
+            Some(last) if page.len() as i64 == page_size => {
+                page_token::write(&question, last.parked_id)
+                    .map_err(|error| status::internal(&error))?
+            }
+            _ => String::new(),
+        };
+        let messages = page.into_iter().map(|parked| message(self.service, parked)).collect();
+        Ok(Response::new(ListParkedResponse { messages, next_page_token }))
+    }
+
+    async fn retry_parked(
+        &self,
+        request: Request<RetryParkedRequest>,
+    ) -> Result<Response<RetryParkedResponse>, Status> {
+        let key = request.into_inner().key;
+        let mut conn = self.conn().await?;
+        self.first_parked(&mut conn, &key).await?;
+        let handled = self.redrive(&mut conn, &key).await?;
+        Ok(Response::new(RetryParkedResponse { handled }))
+    }
+
+    async fn skip_parked(
+        &self,
+        request: Request<SkipParkedRequest>,
+    ) -> Result<Response<SkipParkedResponse>, Status> {
+        let cause = call::cause(self.service, "SkipParked", &request);
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        violations.text("reason", &request.reason, 1..=500);
+        violations.finish()?;
+        let mut conn = self.conn().await?;
+        let first = self.first_parked(&mut conn, &request.key).await?;
+        if first.parked_id != request.parked_id {
+            let why = format!(
+                "the first parked message of this key is {}, not {}",
+                first.parked_id, request.parked_id
+            );
+            return Err(status::precondition("NOT_FIRST", &request.key, &why));
+        }
+        tracing::warn!(
+            key = request.key,
+            parked_id = first.parked_id,
+            reason = request.reason,
+            "skipped a message"
+        );
+        let skip = async {
+            let mut tx = conn.begin().await?;
+            parked::take(&mut tx, &first).await?;
+            trail::note(&mut tx, &[Entry::local(Kind::Verb, &cause, Outcome::Skipped, &[])])
+                .await?;
+            tx.commit().await
+        };
+        skip.await.map_err(|error: sqlx::Error| status::database(&error))?;
+        let handled = self.redrive(&mut conn, &request.key).await?;
+        Ok(Response::new(SkipParkedResponse { handled }))
+    }
+
+    async fn get_lag(&self, _: Request<GetLagRequest>) -> Result<Response<GetLagResponse>, Status> {
+        let mut conn = self.conn().await?;
+        let (outbox_rows, oldest) =
+            outbox_lag(&mut conn).await.map_err(|error| status::database(&error))?;
+        let parked = parked::count(&mut conn, self.service)
+            .await
+            .map_err(|error| status::database(&error))?;
+        let topics: HashMap<String, i64> = self.lag.by_topic();
+        let mut topics: Vec<_> =
+            topics.into_iter().map(|(topic, messages)| TopicLag { topic, messages }).collect();
+        topics.sort_by(|one, other| one.topic.cmp(&other.topic));
+        let outbox_oldest_age =
+            oldest.and_then(|age| std::time::Duration::try_from_secs_f64(age).ok());
+        Ok(Response::new(GetLagResponse {
+            service: self.service.to_owned(),
+            outbox_rows,
+            outbox_oldest_age: outbox_oldest_age.map(Into::into),
+            topics,
+            parked,
+        }))
+    }
+
+    async fn set_switch(
+        &self,
+        request: Request<SetSwitchRequest>,
+    ) -> Result<Response<SetSwitchResponse>, Status> {
+        let request = request.into_inner();
+        let Some(consume) = &self.consume else {
+            let why = "the switches are for demonstrations; start the service with --demo";
+            return Err(status::precondition("DEMO_OFF", &request.name, why));
+        };
+        let mut violations = Violations::default();
+        if request.name != "consume" {
+            violations.add("name", "must be consume");
+        }
+        violations.finish()?;
+        consume.send_replace(request.on);
+        Ok(Response::new(SetSwitchResponse { name: request.name, on: request.on }))
+    }
+}
+
+impl Operations {
+    async fn conn(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Status> {
+        self.pool.acquire().await.map_err(|error| status::database(&error))
+    }
+
+    async fn first_parked(&self, conn: &mut PgConnection, key: &str) -> Result<Parked, Status> {
+        parked::first(conn, self.service, key)
+            .await
+            .map_err(|error| status::database(&error))?
+            .ok_or_else(|| status::not_found("Parked", key))
+    }
+
+    async fn redrive(&self, conn: &mut PgConnection, key: &str) -> Result<i32, Status> {
+        let Some(inbox) = &self.inbox else { return Ok(0) };
+        let (handled, rest) = inbox
+            .retry(conn, key)
+            .await
+            .map_err(|InboxError::Database(error)| status::database(&error))?;
+        self.doorbell.ring();
+        rest.map_err(|refused| {
+            status::precondition(
+                "STILL_REFUSED",
+                key,
+                &format!("{handled} handled, then refused again: {refused}"),
+            )
+        })?;
+        Ok(i32::try_from(handled).unwrap_or(i32::MAX))
+    }
+}
+
+/// Rows that the relay has not shipped, and the age in seconds of the oldest.
+async fn outbox_lag(conn: &mut PgConnection) -> sqlx::Result<(i64, Option<f64>)> {
+    sqlx::query_as(
+        "select count(*), (extract(epoch from clock_timestamp() - min(created_at)))::float8
+         from messaging.outbox
+         join messaging.outbox_cursor using (shard)
+         where not pg_visible_in_snapshot(xid, acked)
+           and not coalesce(seq <= sent_seq and pg_visible_in_snapshot(xid, target), false)",
+    )
+    .fetch_one(conn)
+    .await
+}
+
+fn message(consumer: &str, parked: Parked) -> ParkedMessage {
+    let headers = Headers(&parked.record.headers);
+    let text = |name| headers.text(name).unwrap_or_default().to_owned();
+    let mut payload = parked.record.payload.clone().unwrap_or_default();
+    payload.truncate(4096);
+    ParkedMessage {
+        parked_id: parked.parked_id,
+        consumer: consumer.to_owned(),
+        r#type: text("ce_type"),
+        event_id: text("ce_id"),
+        key: parked.record.key.clone(),
+        topic: parked.record.topic.clone(),
+        partition: parked.record.partition,
+        offset: parked.record.offset,
+        reason: parked.reason,
+        park_time: Some(timestamp(parked.parked_at)),
+        payload,
+    }
+}
+
+#[derive(Deserialize)]
+struct Emitted {
+    id: String,
+    r#type: String,
+    topic: String,
+    key: String,
+}
+
+fn entry(row: &PgRow) -> sqlx::Result<TrailEntry> {
+    let time =
+        |column| row.try_get::<Option<DateTime<Utc>>, _>(column).map(|time| time.map(timestamp));
+    let id = |column| {
+        row.try_get::<Option<uuid::Uuid>, _>(column)
+            .map(|id| id.map(|id| id.to_string()).unwrap_or_default())
+    };
+    let sqlx::types::Json(emitted) =
+        row.try_get::<sqlx::types::Json<Vec<Emitted>>, _>("emitted")?;
+    Ok(TrailEntry {
+        kind: kind(row.try_get("kind")?).into(),
+        event_id: id("event_id")?,
+        consumer: row.try_get("consumer")?,
+        r#type: row.try_get("type")?,
+        correlation_id: id("correlation_id")?,
+        causation_id: id("causation_id")?,
+        source: row.try_get("source")?,
+        create_time: time("created_at")?,
+        kafka_time: time("kafka_time")?,
+        receive_time: time("received_at")?,
+        handle_time: time("handled_at")?,
+        topic: row.try_get::<Option<_>, _>("topic")?.unwrap_or_default(),
+        partition: row.try_get::<Option<_>, _>("partition")?.unwrap_or_default(),
+        offset: row.try_get::<Option<_>, _>("offset")?.unwrap_or_default(),
+        outcome: outcome(row.try_get("outcome")?).into(),
+        trace_id: row.try_get::<Option<_>, _>("trace_id")?.unwrap_or_default(),
+        emitted: emitted
+            .into_iter()
+            .map(|it| EmittedEvent {
+                event_id: it.id,
+                r#type: it.r#type,
+                topic: it.topic,
+                key: it.key,
+            })
+            .collect(),
+        deliveries: row.try_get("deliveries")?,
+    })
+}
+
+fn kind(text: &str) -> TrailKind {
+    TrailKind::from_str_name(&format!("TRAIL_KIND_{}", text.to_uppercase())).unwrap_or_default()
+}
+
+fn outcome(text: &str) -> TrailOutcome {
+    TrailOutcome::from_str_name(&format!("TRAIL_OUTCOME_{}", text.to_uppercase()))
+        .unwrap_or_default()
+}

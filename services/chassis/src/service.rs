@@ -1,0 +1,322 @@
+//! A service from start to stop: nothing listens before configuration, database and migrations are fine; every task ends
+//! on shutdown, and a task that ends before it ends the process.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use futures::future::BoxFuture;
+use prometheus::Registry;
+use sqlx::{PgPool, migrate::Migrator};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    body::Body,
+    server::NamedService,
+    service::Routes,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
+
+use crate::{
+    answering,
+    config::Config,
+    consumer::{Consumer, Lag},
+    database,
+    doorbell::Doorbell,
+    health, housekeeping,
+    inbox::Inbox,
+    metrics,
+    operations::{Operations, Redrive},
+    policy::Book,
+    telemetry::Telemetry,
+};
+
+/// Messages larger than this are refused.
+pub const LARGEST_MESSAGE: usize = 1 << 20;
+
+type Task = (&'static str, BoxFuture<'static, anyhow::Result<()>>);
+
+/// A service that is being put together.
+pub struct Service {
+    name: &'static str,
+    config: Config,
+    pool: PgPool,
+    telemetry: Telemetry,
+    registry: Registry,
+    shutdown: CancellationToken,
+    doorbell: Doorbell,
+    routes: Routes,
+    answered: Vec<&'static str>,
+    inbox: Option<Arc<dyn Redrive>>,
+    lag: Lag,
+    consume: watch::Sender<bool>,
+    tasks: Vec<Task>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("answered", &self.answered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Starts logging, checks the configuration, opens the database and brings its tables up to date.
+    /// Errors: what is wrong with the configuration, or why the database cannot be used.
+    pub async fn boot(
+        name: &'static str,
+        config: Config,
+        migrations: &Migrator,
+    ) -> anyhow::Result<Self> {
+        config.check()?;
+        let telemetry = Telemetry::start(name, &config.log, config.otlp_endpoint.as_deref())?;
+        let registry = metrics::start(name)?;
+        let options = config.database_url.clone().application_name(name);
+        let pool =
+            database::open(options, config.database_connections, config.database_wait, migrations)
+                .await?;
+        Ok(Self {
+            name,
+            config,
+            pool,
+            telemetry,
+            registry,
+            shutdown: CancellationToken::new(),
+            doorbell: Doorbell::default(),
+            routes: Routes::default(),
+            answered: Vec::new(),
+            inbox: None,
+            lag: Lag::default(),
+            consume: watch::Sender::new(true),
+            tasks: Vec::new(),
+        })
+    }
+
+    /// The connections that calls share.
+    pub fn pool(&self) -> PgPool {
+        self.pool.clone()
+    }
+
+    /// To be rung after every commit that appended events.
+    pub fn doorbell(&self) -> Doorbell {
+        self.doorbell.clone()
+    }
+
+    /// Cancelled when the service is to stop: streams end, workers return.
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Answers the calls of a gRPC service.
+    #[must_use]
+    pub fn answers<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes = self.routes.add_service(service);
+        self.answered.push(S::NAME);
+        self
+    }
+
+    /// Reacts to events, as one consumer of the service's group.
+    /// Errors: the Kafka settings make no sense; Kafka itself need not be there.
+    pub fn reacts<B: Book>(mut self, inbox: Inbox<B>) -> anyhow::Result<Self> {
+        let inbox = Arc::new(inbox);
+        self.inbox = Some(Arc::clone(&inbox) as Arc<dyn Redrive>);
+        let options =
+            self.config.database_url.clone().application_name(&format!("{}-inbox", self.name));
+        let batch_size = self.config.batch_size;
+        let consumer = Consumer::new(
+            inbox,
+            self.name,
+            &self.config.kafka,
+            options,
+            batch_size,
+            self.lag.clone(),
+            self.doorbell(),
+        )?;
+        let (on, shutdown) = (self.consume.subscribe(), self.shutdown());
+        Ok(self.works("inbox", consumer.run(on, shutdown)))
+    }
+
+    /// Runs a worker until [`Service::shutdown`]; one that ends before ends the process.
+    #[must_use]
+    pub fn works(
+        mut self,
+        name: &'static str,
+        worker: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) -> Self {
+        self.tasks.push((name, Box::pin(worker)));
+        self
+    }
+
+    /// Listens, and runs until a signal or a dead task ends it. Errors: the port is taken, or which task died of what.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let grpc = listen(self.config.listen, "LISTEN").await?;
+        let http = match self.config.metrics_listen {
+            Some(address) => Some(listen(address, "METRICS_LISTEN").await?),
+            None => None,
+        };
+        tracing::info!(address = %grpc.local_addr()?, "{} answers", self.name);
+        let mut running = JoinSet::new();
+        for (name, task) in self.all_tasks(grpc, http)? {
+            running.spawn(async move { (name, task.await) });
+        }
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            Some(ended) = running.join_next() => Err(death(ended)),
+        };
+        tracing::info!("{} stops", self.name);
+        self.shutdown.cancel();
+        let drained = tokio::time::timeout(self.config.drain_limit, drain(&mut running)).await;
+        if drained.is_err() {
+            tracing::warn!(limit = ?self.config.drain_limit, "cut off what had not ended in time");
+            running.shutdown().await;
+        }
+        self.pool.close().await;
+        self.telemetry.shutdown().await;
+        ended
+    }
+
+    fn all_tasks(
+        &mut self,
+        grpc: TcpListener,
+        http: Option<TcpListener>,
+    ) -> anyhow::Result<Vec<Task>> {
+        let (ready, readiness) = watch::channel(true);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let routes =
+            std::mem::take(&mut self.routes).add_service(health).add_service(self.operations());
+        let routes = self.reflection(routes)?.into_axum_router();
+        let routes =
+            answering::wrap(routes, self.config.max_concurrent_calls, self.config.default_deadline);
+        let server = server(&self.config)?;
+        let shutdown = self.shutdown();
+
+        let mut tasks = std::mem::take(&mut self.tasks);
+        tasks.push((
+            "gRPC server",
+            Box::pin(async move {
+                let connections = TcpListenerStream::new(grpc);
+                let server = server.layer(tonic_web::GrpcWebLayer::new()).add_routes(routes.into());
+                server
+                    .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
+                    .await?;
+                Ok(())
+            }),
+        ));
+        if let Some(http) = http {
+            let pages = health::pages(self.registry.clone(), readiness);
+            let shutdown = self.shutdown();
+            let server =
+                axum::serve(http, pages).with_graceful_shutdown(shutdown.cancelled_owned());
+            tasks.push(("HTTP pages", Box::pin(async move { Ok(server.await?) })));
+        }
+        let watch =
+            health::watch(self.pool(), self.answered.clone(), reporter, ready, self.shutdown());
+        tasks.push(("health", forever(watch)));
+        tasks.push(("housekeeping", forever(housekeeping::run(self.pool(), self.shutdown()))));
+        let options =
+            self.config.database_url.clone().application_name(&format!("{}-doorbell", self.name));
+        tasks.push(("doorbell", forever(self.doorbell().carry(options, self.shutdown()))));
+        Ok(tasks)
+    }
+
+    fn operations(
+        &self,
+    ) -> proto::operations::v1::operations_service_server::OperationsServiceServer<Operations> {
+        proto::operations::v1::operations_service_server::OperationsServiceServer::new(Operations {
+            service: self.name,
+            pool: self.pool(),
+            inbox: self.inbox.clone(),
+            lag: self.lag.clone(),
+            doorbell: self.doorbell(),
+            consume: self.config.demo.then(|| self.consume.clone()),
+        })
+        .max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    fn reflection(&self, routes: Routes) -> anyhow::Result<Routes> {
+        let builder = || {
+            let names = self
+                .answered
+                .iter()
+                .chain(&["shop.operations.v1.OperationsService", "grpc.health.v1.Health"]);
+            let mut builder = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            for name in names {
+                builder = builder.with_service_name(*name);
+            }
+            builder
+        };
+        Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+    }
+}
+
+fn server(config: &Config) -> anyhow::Result<Server> {
+    let keepalive = std::time::Duration::from_secs(20);
+    let server = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(keepalive))
+        .http2_keepalive_timeout(Some(keepalive));
+    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(server) };
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).with_context(|| format!("read {}", path.display()))
+    };
+    let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?));
+    if let Some(authorities) = &config.tls_client_ca {
+        tls = tls.client_ca_root(Certificate::from_pem(read(authorities)?));
+    }
+    server.tls_config(tls).context("use the TLS certificate and key")
+}
+
+async fn listen(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address}: is the port taken? choose another one with {variable}")
+    })
+}
+
+fn forever(
+    worker: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(async move {
+        worker.await;
+        Ok(())
+    })
+}
+
+type Ended = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
+
+fn death(ended: Ended) -> anyhow::Error {
+    match ended {
+        Ok((name, Err(error))) => error.context(format!("the task {name:?} failed")),
+        Ok((name, Ok(()))) => anyhow::anyhow!("the task {name:?} ended before its time"),
+        Err(error) => anyhow::Error::new(error).context("a task panicked"),
+    }
+}
+
+async fn drain(running: &mut JoinSet<(&'static str, anyhow::Result<()>)>) {
+    while let Some(ended) = running.join_next().await {
+        if !matches!(ended, Ok((_, Ok(())))) {
+            tracing::warn!(error = %death(ended), "while stopping");
+        }
+    }
+}

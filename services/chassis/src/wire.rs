@@ -1,0 +1,18 @@
+//! Times between Rust and protobuf.
+
+use chrono::{DateTime, Utc};
+use proto::Timestamp;
+
+/// A time as protobuf has it.
+pub fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    // Below a billion, even in a leap second's doubled one after the modulo.
+    Timestamp {
+        seconds: time.timestamp(),
+        nanos: (time.timestamp_subsec_nanos() % 1_000_000_000) as i32,
+    }
+}
+
+/// A time from protobuf; none when it is out of range.
+pub fn time(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
+}
