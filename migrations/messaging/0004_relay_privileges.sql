@@ -47,13 +47,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Before the rows are stamped: whatever commits from here on is unsent too.
-    start pg_snapshot := pg_current_snapshot();
+    -- Nothing at or above this number counts as acknowledged: not the rows stamped here, nor what commits meanwhile.
+    start xid8 := pg_snapshot_xmin(pg_current_snapshot());
 begin
     update messaging.outbox
     set xid = pg_current_xact_id();
     update messaging.outbox_cursor
-    set acked = start, target = null, sent_seq = null, system_identifier = null, timeline = null;
+    set acked = format('%s:%s:', start, start)::pg_snapshot,
+        target = null,
+        sent_seq = null;
 end
 $$;
 

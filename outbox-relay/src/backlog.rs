@@ -1,0 +1,87 @@
+//! How much is waiting, asked of the database by SQL and apart from the shipping: a relay that is stuck, or a standby,
+//! still tells the truth about the outbox.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, cluster, config::Source, error::postgres, metrics::Metrics};
+
+/// Counting stops here: an alarm needs no more, and the count stays cheap.
+const COUNTED: i64 = 100_000;
+
+/// Measures one database.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Which database.
+    pub source: Source,
+    /// The pause between two measurements.
+    pub every: Duration,
+    /// Where they go.
+    pub metrics: Metrics,
+}
+
+impl Backlog {
+    /// Measures until told to stop; an error makes the gauges stale and is tried again.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let mut connection = None;
+        loop {
+            match stop.run_until_cancelled(self.step(&mut connection)).await {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    connection = None;
+                    self.metrics.backlog_unknown();
+                    tracing::debug!(
+                        source = self.source.name,
+                        error = error.chain(),
+                        "the backlog could not be measured"
+                    );
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(self.every)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Measures once, connecting first if need be.
+    ///
+    /// # Errors
+    /// Postgres'.
+    pub async fn step(&self, connection: &mut Option<PgConnection>) -> Result<(), Error> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(cluster::connect(&self.source.database).await?),
+        };
+        let (rows, age) = sqlx::query_as::<_, (i64, f64)>(
+            "select count(*),
+                    coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
+             from (
+                 select fresh.created_at
+                 from messaging.outbox_cursor cursor
+                 cross join lateral (
+                     select seq, xid, created_at
+                     from messaging.outbox
+                     where xid >= pg_snapshot_xmax(cursor.acked)
+                     union all
+                     select seq, xid, created_at
+                     from messaging.outbox
+                     where xid = any (array(select pg_snapshot_xip(cursor.acked)))
+                 ) fresh
+                 where cursor.shard = 0
+                   and (cursor.target is null
+                        or fresh.seq > cursor.sent_seq
+                        or not pg_visible_in_snapshot(fresh.xid, cursor.target))
+                 limit $1
+             ) unsent",
+        )
+        .bind(COUNTED)
+        .fetch_one(connection)
+        .await
+        .map_err(postgres("measuring the backlog"))?;
+        self.metrics.backlog(rows.unsigned_abs(), Duration::from_secs_f64(age.max(0.0)));
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! The database that a source reads: how it is connected to, which cluster it is, and whether it can be shipped.
+
+use sqlx::{ConnectOptions, Executor, PgConnection, Row, postgres::PgConnectOptions};
+
+use crate::{Error, error::postgres};
+
+/// Opens a connection with the settings that the relay's statements are measured and tested under.
+///
+/// # Errors
+/// When Postgres is not there or refuses.
+pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let options = database.clone().application_name("outbox-relay");
+    let mut connection = options.connect().await.map_err(postgres("connecting"))?;
+    // The planner overrates the read by xid arrays: compiling costs 16 ms a poll, parallel workers 6 ms, and generic
+    // plans are four times slower. The children have no statistics, so sequential scans would be guesses.
+    connection
+        .execute(
+            "set jit = off;
+             set max_parallel_workers_per_gather = 0;
+             set plan_cache_mode = force_custom_plan;
+             set enable_seqscan = off;
+             set work_mem = '64MB';
+             set default_transaction_isolation = 'read committed';
+             set statement_timeout = '30s'",
+        )
+        .await
+        .map_err(postgres("setting up the connection"))?;
+    Ok(connection)
+}
+
+/// Which cluster answered, by its own word.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Given to a cluster when it is made; a restored dump has another.
+    pub system_identifier: i64,
+    /// Grows with every promotion of a standby.
+    pub timeline: i32,
+    /// Whether a cursor of another cluster may be taken over.
+    pub adopt: bool,
+}
+
+impl Cluster {
+    /// Reads who the cluster is and refuses a database that cannot be shipped in order.
+    ///
+    /// # Errors
+    /// [`Error::SequenceCached`], or Postgres' when it is a standby, lacks the tables, or the role lacks rights.
+    pub async fn identify(connection: &mut PgConnection, adopt: bool) -> Result<Self, Error> {
+        let row = sqlx::query(
+            "select (select system_identifier from pg_control_system()),
+                    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer,
+                    (select seqcache from pg_sequence where seqrelid = 'messaging.outbox_seq'::regclass)",
+        )
+        .fetch_one(connection)
+        .await
+        .map_err(postgres("identifying the cluster"))?;
+        let read = || -> Result<_, sqlx::Error> {
+            Ok((
+                Self { system_identifier: row.try_get(0)?, timeline: row.try_get(1)?, adopt },
+                row.try_get::<i64, _>(2)?,
+            ))
+        };
+        let (cluster, cache) = read().map_err(postgres("identifying the cluster"))?;
+        if cache == 1 { Ok(cluster) } else { Err(Error::SequenceCached(cache)) }
+    }
+
+    /// Compares the cluster with the one that wrote the cursor. A new timeline is fine: the cursor lives in the
+    /// database and went back with it. Another system identifier is not: its transaction numbers mean nothing here.
+    ///
+    /// # Errors
+    /// [`Error::AnotherCluster`] unless told to adopt it.
+    pub(crate) async fn check(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let recorded = sqlx::query_as::<_, (Option<i64>, Option<i32>)>(
+            "select max(system_identifier),
+                    max(timeline)
+             from messaging.outbox_cursor",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(postgres("reading the cursor's cluster"))?;
+        match recorded {
+            (Some(recorded), _) if recorded != self.system_identifier && !self.adopt => {
+                Err(Error::AnotherCluster { recorded, actual: self.system_identifier })
+            }
+            (Some(recorded), _) if recorded != self.system_identifier => {
+                self.take_over(connection, recorded).await
+            }
+            (_, Some(timeline)) if timeline != self.timeline => {
+                tracing::warn!(
+                    from = timeline,
+                    to = self.timeline,
+                    "the cluster has a new timeline: a failover or a restore"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_over(&self, connection: &mut PgConnection, recorded: i64) -> Result<(), Error> {
+        tracing::warn!(
+            recorded,
+            actual = self.system_identifier,
+            "adopting another cluster: the ring is sent again"
+        );
+        sqlx::query("select messaging.adopt_outbox()")
+            .execute(connection)
+            .await
+            .map_err(postgres("adopting the cluster"))?;
+        Ok(())
+    }
+}

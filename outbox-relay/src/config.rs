@@ -1,0 +1,206 @@
+//! The configuration: every setting is an argument and an environment variable, parsed once.
+//! Times take a unit (`50ms`, `2s`, `1m`).
+
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use clap::Parser;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::Error;
+
+/// Ships the outbox tables of one or several Postgres databases to Kafka.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "outbox-relay", version, about)]
+pub struct Config {
+    /// A database to ship, as name=postgres://user:password@host/database. Repeat for several;
+    /// in the environment separated by commas.
+    #[arg(
+        long = "source",
+        env = "RELAY_SOURCES",
+        hide_env_values = true,
+        value_delimiter = ',',
+        required = true
+    )]
+    pub sources: Vec<Source>,
+
+    /// Kafka's bootstrap servers, as host:port, separated by commas.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
+    pub kafka: String,
+
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:9464")]
+    pub listen: SocketAddr,
+
+    /// How the relay and its lease are named in the cursor; a random part is added.
+    #[arg(long, env = "RELAY_NAME", default_value = "outbox-relay")]
+    pub name: String,
+
+    /// How long an event may wait for Kafka's acknowledgement before its database stops, purges and resumes from the
+    /// cursor. Must be shorter than the lease. A successor waits this long after the lease has ended.
+    #[arg(long, env = "RELAY_DELIVERY_TIMEOUT", default_value = "1s", value_parser = duration)]
+    pub delivery_timeout: Duration,
+
+    /// How long a lease lasts without being renewed; another relay then takes over.
+    #[arg(long, env = "RELAY_LEASE", default_value = "2s", value_parser = duration)]
+    pub lease: Duration,
+
+    /// How often the lease is renewed, and how often a standby asks for it.
+    #[arg(long, env = "RELAY_RENEW_EVERY", default_value = "500ms", value_parser = duration)]
+    pub renew_every: Duration,
+
+    /// How many rows one read of a long window takes.
+    #[arg(long, env = "RELAY_PAGE_ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub page_rows: u16,
+
+    /// How many bytes may be on their way: handed to Kafka and not yet covered by the recorded cursor. This is also
+    /// the most that a crash sends twice.
+    #[arg(long, env = "RELAY_IN_FLIGHT_BYTES", default_value_t = 16 << 20)]
+    pub in_flight_bytes: usize,
+
+    /// How often the cursor is written while events flow.
+    #[arg(long, env = "RELAY_RECORD_EVERY", default_value = "100ms", value_parser = duration)]
+    pub record_every: Duration,
+
+    /// The longest pause between two polls of an idle outbox; the first is 1 ms, and each doubles.
+    #[arg(long, env = "RELAY_IDLE_POLL", default_value = "50ms", value_parser = duration)]
+    pub idle_poll: Duration,
+
+    /// How often acknowledged children of the ring are looked for and truncated.
+    #[arg(long, env = "RELAY_ROTATE_EVERY", default_value = "5s", value_parser = duration)]
+    pub rotate_every: Duration,
+
+    /// How often the backlog and the age of its oldest row are measured.
+    #[arg(long, env = "RELAY_MEASURE_EVERY", default_value = "5s", value_parser = duration)]
+    pub measure_every: Duration,
+
+    /// How long the producer waits for a batch to fill.
+    #[arg(long, env = "RELAY_LINGER", default_value = "0ms", value_parser = duration)]
+    pub linger: Duration,
+
+    /// How batches are compressed: none, gzip, snappy or lz4.
+    #[arg(long, env = "RELAY_COMPRESSION", default_value = "lz4")]
+    pub compression: String,
+
+    /// How long a stopping relay waits for Kafka to acknowledge what is on its way.
+    #[arg(long, env = "RELAY_DRAIN", default_value = "5s", value_parser = duration)]
+    pub drain: Duration,
+
+    /// Accept a database that was copied to another cluster (a restored dump): every row still in its ring is sent
+    /// again. Without it such a database is refused.
+    #[arg(long, env = "RELAY_ADOPT_CLUSTER", default_value_t = false)]
+    pub adopt_cluster: bool,
+}
+
+impl Config {
+    /// Refuses settings under which the relay could not keep its promises.
+    ///
+    /// # Errors
+    /// The first rule that is broken, in words.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |rule: &str| Err(Error::Config(rule.to_owned()));
+        if self.delivery_timeout >= self.lease {
+            return refuse("--delivery-timeout must be shorter than --lease");
+        }
+        if self.renew_every * 2 > self.lease {
+            return refuse("--renew-every must be at most half of --lease");
+        }
+        if self.linger >= self.delivery_timeout / 2 {
+            return refuse("--linger must be shorter than half of --delivery-timeout");
+        }
+        for (position, source) in self.sources.iter().enumerate() {
+            if self.sources[..position].iter().any(|earlier| earlier.name == source.name) {
+                return refuse(&format!("--source {} is given twice", source.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One database: the name that logs and metrics call it by, and how to connect.
+#[derive(Clone)]
+pub struct Source {
+    /// Unique among the sources of one relay.
+    pub name: String,
+    /// Where the database is, and as whom.
+    pub database: PgConnectOptions,
+}
+
+/// The password stays out of logs.
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, url) = text.split_once('=').ok_or("a source is written name=postgres://...")?;
+        if name.is_empty() || name.contains("://") {
+            return Err("a source is written name=postgres://...".to_owned());
+        }
+        let database =
+            url.parse::<PgConnectOptions>().map_err(|error| format!("source {name}: {error}"))?;
+        Ok(Self { name: name.to_owned(), database })
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number =
+        digits.parse::<u64>().map_err(|_| format!("{text:?} is not a time like 50ms, 2s or 1m"))?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        unit => Err(format!("{unit:?} is not a unit of time: ms, s or m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Config {
+        let required = [
+            "outbox-relay",
+            "--source",
+            "orders=postgres://a:secret@h/orders",
+            "--kafka",
+            "k:9092",
+        ];
+        Config::parse_from(required.iter().chain(arguments))
+    }
+
+    #[test]
+    fn the_defaults_keep_the_rules() {
+        assert!(parse(&[]).check().is_ok());
+    }
+
+    #[test]
+    fn a_delivery_timeout_as_long_as_the_lease_is_refused() {
+        assert!(parse(&["--delivery-timeout", "2s"]).check().is_err());
+        assert!(parse(&["--renew-every", "1500ms"]).check().is_err());
+        assert!(parse(&["--source", "orders=postgres://b/orders"]).check().is_err());
+    }
+
+    #[test]
+    fn several_sources_may_share_one_variable() {
+        let config = parse(&["--source", "a=postgres://h/a,b=postgres://h/b"]);
+        let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        assert_eq!(names, ["orders", "a", "b"]);
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", parse(&[])).contains("secret"));
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_refused() {
+        assert_eq!(duration("1m"), Ok(Duration::from_secs(60)));
+        assert!(duration("5").is_err());
+        assert!(duration("ms").is_err());
+    }
+}

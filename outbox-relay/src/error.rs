@@ -1,0 +1,120 @@
+//! What can go wrong, and the one decision each error asks for.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Why the relay, or the shipping of one of its databases, stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The metrics could not be set up.
+    #[error("setting up the metrics")]
+    Metrics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address for metrics and health is taken or not ours.
+    #[error("listening on {address}")]
+    Listen {
+        /// Where the relay tried to listen.
+        address: std::net::SocketAddr,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The signals that end the process could not be listened to.
+    #[error("waiting for signals")]
+    Signals(#[source] std::io::Error),
+    /// A task that should run as long as the process does has ended.
+    #[error("the task {0} has ended by itself")]
+    TaskEnded(String),
+    /// Not everything was acknowledged or recorded within the drain limit.
+    #[error("stopped after {0:?} with events still on their way: they will be sent again")]
+    NotDrained(Duration),
+    /// Postgres refused a statement or is not there.
+    #[error("Postgres: {action}")]
+    Postgres {
+        /// What the relay was doing.
+        action: &'static str,
+        /// What Postgres or the connection said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Postgres did not answer in time.
+    #[error("Postgres: {0}: no answer in time")]
+    PostgresSilent(&'static str),
+    /// A session that hoards numbers breaks the order within a key.
+    #[error(
+        "sequence messaging.outbox_seq has cache {0}: events of one key would be sent out of order; \
+         run `alter sequence messaging.outbox_seq cache 1`"
+    )]
+    SequenceCached(i64),
+    /// The cursor was written on another cluster.
+    #[error(
+        "the cursor belongs to cluster {recorded}, this one is {actual}: a restored copy? Start once with \
+         --adopt-cluster to send again what its ring holds"
+    )]
+    AnotherCluster {
+        /// The system identifier in the cursor.
+        recorded: i64,
+        /// The system identifier of the cluster that answered.
+        actual: i64,
+    },
+    /// The shards' cursors differ, and one group cannot have two positions.
+    #[error("the cursors of the shards differ: this relay moves all 64 as one group")]
+    CursorsDiffer,
+    /// Another relay holds the lease, or this one's has run out.
+    #[error("the lease is lost: {0}")]
+    LeaseLost(&'static str),
+    /// Kafka or its client could not be reached or set up.
+    #[error("Kafka: {action}")]
+    Kafka {
+        /// What the relay was doing.
+        action: &'static str,
+        /// What the client said.
+        #[source]
+        source: KafkaError,
+    },
+    /// Kafka's client neither delivers nor gives up.
+    #[error("Kafka has not acknowledged the oldest event for {0:?}")]
+    Stalled(Duration),
+    /// An event could not be delivered.
+    #[error("event {seq} for topic {topic} was not delivered ({code})")]
+    Delivery {
+        /// The row's sequence number.
+        seq: i64,
+        /// Where it was going.
+        topic: String,
+        /// Why it did not get there.
+        code: RDKafkaErrorCode,
+    },
+}
+
+impl Error {
+    /// Whether only the producer has to start again; the lease and the connections are fine.
+    pub(crate) fn is_kafkas(&self) -> bool {
+        matches!(self, Self::Kafka { .. } | Self::Delivery { .. } | Self::Stalled(_))
+    }
+
+    /// The action and the reasons beneath it, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(reason) = cause {
+            line.push_str(": ");
+            line.push_str(&reason.to_string());
+            cause = reason.source();
+        }
+        line
+    }
+}
+
+/// Turns an error of sqlx into one that names the action.
+pub(crate) fn postgres(action: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+    move |source| Error::Postgres { action, source }
+}
+
+/// Turns an error of the Kafka client into one that names the action.
+pub(crate) fn kafka(action: &'static str) -> impl FnOnce(KafkaError) -> Error {
+    move |source| Error::Kafka { action, source }
+}

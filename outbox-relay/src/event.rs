@@ -1,0 +1,129 @@
+//! One row of the outbox, borrowed from the answer it came in. Nothing is copied or decoded beyond what Kafka needs;
+//! the payload is never looked into.
+
+use std::{borrow::Cow, fmt};
+
+use chrono::{DateTime, Utc};
+use rdkafka::message::{Header, OwnedHeaders};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use sqlx::{Row, postgres::PgRow};
+
+/// What a record weighs beside its own bytes: the client's bookkeeping, so that tiny rows are bounded too.
+const OVERHEAD: usize = 256;
+
+/// A row as every statement of [`crate::window`] returns it.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Its place among all rows of the outbox.
+    pub seq: i64,
+    /// The topic it goes to.
+    pub topic: &'a str,
+    /// The key that orders it.
+    pub key: &'a str,
+    /// None is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// When it was written, by the database's clock.
+    pub created_at: DateTime<Utc>,
+    headers: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    /// Reads the columns by their positions; the statements fix the types.
+    ///
+    /// # Errors
+    /// When a column is missing or of another type.
+    pub fn read(row: &'a PgRow) -> Result<Self, sqlx::Error> {
+        // jsonb travels as one byte of version and the text.
+        let headers = row.try_get_raw(3)?.as_bytes().map_err(sqlx::Error::Decode)?;
+        Ok(Self {
+            seq: row.try_get_unchecked(0)?,
+            topic: row.try_get_unchecked(1)?,
+            key: row.try_get_unchecked(2)?,
+            headers: headers.get(1..).unwrap_or_default(),
+            payload: row.try_get_unchecked(4)?,
+            created_at: row.try_get_unchecked(5)?,
+        })
+    }
+
+    /// How many bytes of memory it takes until it is delivered.
+    pub fn weight(&self) -> usize {
+        OVERHEAD + self.key.len() + self.headers.len() + self.payload.map_or(0, <[u8]>::len)
+    }
+
+    /// The row's headers as Kafka's, without an intermediate map.
+    ///
+    /// # Errors
+    /// When the column does not hold an object, which the table forbids.
+    pub fn headers(&self) -> Result<OwnedHeaders, sqlx::Error> {
+        parse(self.headers).map_err(|error| sqlx::Error::Decode(error.into()))
+    }
+}
+
+fn parse(json: &[u8]) -> Result<OwnedHeaders, serde_json::Error> {
+    serde_json::Deserializer::from_slice(json).deserialize_map(HeaderVisitor)
+}
+
+struct HeaderVisitor;
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = OwnedHeaders;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of headers")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OwnedHeaders, M::Error> {
+        let mut headers = OwnedHeaders::new_with_capacity(16);
+        while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            let value = text(value.get()).map_err(serde::de::Error::custom)?;
+            headers = headers.insert(Header { key: &name, value: value.as_deref() });
+        }
+        Ok(headers)
+    }
+}
+
+/// A string is its text, null a header without a value, anything else its JSON.
+fn text(json: &str) -> Result<Option<Cow<'_, str>>, serde_json::Error> {
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Ok(Some(plain.into())),
+        Some(_) => Ok(Some(serde_json::from_str::<String>(json)?.into())),
+        None if json == "null" => Ok(None),
+        None => Ok(Some(json.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers;
+
+    use super::*;
+
+    #[test]
+    fn headers_are_copied_verbatim() {
+        let headers = parse(
+            br#"{"ce_id": "42", "a\u00e9\"": "say \"h\u00e9\" \\ \n", "none": null, "n": 1.50}"#,
+        )
+        .unwrap();
+        let pairs: Vec<_> = headers.iter().map(|header| (header.key, header.value)).collect();
+        let expected: [(&str, Option<&[u8]>); 4] = [
+            ("ce_id", Some(b"42")),
+            ("aé\"", Some("say \"hé\" \\ \n".as_bytes())),
+            ("none", None),
+            ("n", Some(b"1.50")),
+        ];
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn no_headers_are_no_headers() {
+        assert_eq!(parse(b"{}").unwrap().count(), 0);
+        assert!(parse(b"[]").is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! What the relay counts, by OpenTelemetry, served to Prometheus. Never an id as a label: a source, a topic, a reason.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider},
+};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::Registry;
+
+use crate::Error;
+
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+const ROWS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
+
+/// The instruments of the process; each source takes its own view.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// What /metrics prints.
+    pub registry: Registry,
+    provider: SdkMeterProvider,
+}
+
+impl Telemetry {
+    /// Sets up an exporter of its own, so that several relays may live in one process.
+    ///
+    /// # Errors
+    /// When the exporter cannot be registered.
+    pub fn new() -> Result<Self, Error> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_target_info()
+            .build()
+            .map_err(|error| Error::Metrics(error.into()))?;
+        Ok(Self { registry, provider: SdkMeterProvider::builder().with_reader(exporter).build() })
+    }
+
+    /// The instruments of one source.
+    pub fn source(&self, name: &str) -> Metrics {
+        Metrics::new(&self.provider.meter("outbox-relay"), name)
+    }
+}
+
+/// One source's instruments.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    source: [KeyValue; 1],
+    backlog: Gauge<u64>,
+    oldest: Gauge<f64>,
+    measured: Gauge<u64>,
+    waited: Histogram<f64>,
+    published: Counter<u64>,
+    failed: Counter<u64>,
+    retries: Counter<u64>,
+    rotations: Counter<u64>,
+    rotations_blocked: Counter<u64>,
+    window: Histogram<u64>,
+    in_flight: Gauge<u64>,
+    owner: Gauge<u64>,
+    sent: Counter<u64>,
+    sending: Histogram<f64>,
+}
+
+impl Metrics {
+    fn new(meter: &Meter, name: &str) -> Self {
+        let seconds = |name: &'static str, about: &'static str| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .with_description(about)
+                .build()
+        };
+        let counter = |name: &'static str, about: &'static str| {
+            meter.u64_counter(name).with_description(about).build()
+        };
+        let gauge = |name: &'static str, about: &'static str| {
+            meter.u64_gauge(name).with_description(about).build()
+        };
+        Self {
+            source: [KeyValue::new("source", name.to_owned())],
+            backlog: gauge(
+                "outbox.backlog",
+                "Rows not yet acknowledged, by SQL; counted up to 100000",
+            ),
+            oldest: meter
+                .f64_gauge("outbox.oldest.age")
+                .with_unit("s")
+                .with_description("Age of the oldest row not yet acknowledged, by SQL")
+                .build(),
+            measured: gauge(
+                "outbox.measured",
+                "1 while backlog and age are fresh, 0 when Postgres did not answer",
+            ),
+            waited: seconds(
+                "outbox.wait.duration",
+                "From the row's creation to its reading; sampled in long windows",
+            ),
+            published: counter("outbox.relay.published", "Rows that the cursor has passed"),
+            failed: counter(
+                "outbox.relay.failed",
+                "Deliveries that failed and stopped the source, by reason",
+            ),
+            retries: counter(
+                "outbox.relay.retries",
+                "Times that shipping started again from the cursor",
+            ),
+            rotations: counter("outbox.relay.rotations", "Children of the ring truncated"),
+            rotations_blocked: counter(
+                "outbox.relay.rotations.blocked",
+                "Truncations given up because of a lock",
+            ),
+            window: meter
+                .u64_histogram("outbox.relay.window.rows")
+                .with_boundaries(ROWS.to_vec())
+                .with_description("Rows per window")
+                .build(),
+            in_flight: meter
+                .u64_gauge("outbox.relay.in_flight")
+                .with_unit("By")
+                .with_description("Bytes on their way to Kafka")
+                .build(),
+            owner: gauge("outbox.relay.owner", "1 while this relay holds the lease"),
+            sent: counter(
+                "messaging.client.sent.messages",
+                "Events handed to Kafka's client, by topic",
+            ),
+            sending: seconds(
+                "messaging.client.operation.duration",
+                "From handing an event to Kafka's client to its acknowledgement; the slowest of each batch",
+            ),
+        }
+    }
+
+    /// The size of the backlog and the age of its oldest row, as measured by SQL.
+    pub fn backlog(&self, rows: u64, oldest: Duration) {
+        self.backlog.record(rows, &self.source);
+        self.oldest.record(oldest.as_secs_f64(), &self.source);
+        self.measured.record(1, &self.source);
+    }
+
+    /// The backlog could not be measured: its last values are stale.
+    pub fn backlog_unknown(&self) {
+        self.measured.record(0, &self.source);
+    }
+
+    /// How long a row waited to be read.
+    pub fn waited(&self, wait: Duration) {
+        self.waited.record(wait.as_secs_f64(), &self.source);
+    }
+
+    /// The cursor has passed rows; the slowest of them took this long to be acknowledged.
+    pub fn published(&self, rows: u64, slowest: Duration) {
+        self.published.add(rows, &self.source);
+        self.sending.record(slowest.as_secs_f64(), &messaging("send"));
+    }
+
+    /// Events were handed to Kafka's client.
+    pub fn sent(&self, topic: &str, events: u64) {
+        let [system, operation] = messaging("send");
+        self.sent.add(
+            events,
+            &[system, operation, KeyValue::new("messaging.destination.name", topic.to_owned())],
+        );
+    }
+
+    /// A delivery failed.
+    pub fn failed(&self, reason: &'static str) {
+        let [source] = self.source.clone();
+        self.failed.add(1, &[source, KeyValue::new("reason", reason)]);
+    }
+
+    /// Shipping starts again from the cursor.
+    pub fn retried(&self) {
+        self.retries.add(1, &self.source);
+    }
+
+    /// A child of the ring was truncated.
+    pub fn rotated(&self) {
+        self.rotations.add(1, &self.source);
+    }
+
+    /// A truncation was given up because its lock was not granted.
+    pub fn rotation_blocked(&self) {
+        self.rotations_blocked.add(1, &self.source);
+    }
+
+    /// A window was read to its end.
+    pub fn window(&self, rows: u64) {
+        self.window.record(rows, &self.source);
+    }
+
+    /// Bytes on their way.
+    pub fn in_flight(&self, bytes: usize) {
+        self.in_flight.record(bytes as u64, &self.source);
+    }
+
+    /// Whether this relay holds the lease.
+    pub fn owner(&self, holds: bool) {
+        self.owner.record(u64::from(holds), &self.source);
+    }
+}
+
+fn messaging(operation: &'static str) -> [KeyValue; 2] {
+    [
+        KeyValue::new("messaging.system", "kafka"),
+        KeyValue::new("messaging.operation.name", operation),
+    ]
+}

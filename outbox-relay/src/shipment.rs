@@ -1,0 +1,235 @@
+//! One attempt to ship, from the cursor on until the first failure: rows from the reader go to the producer as far as
+//! the budget lets them, and the cursor follows the acknowledgements.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Error,
+    budget::Budget,
+    error::postgres,
+    event::Event,
+    health::{Board, State},
+    lease::Grant,
+    ledger::Ledger,
+    metrics::Metrics,
+    producer::{Producer, Sent},
+    window::Chunk,
+};
+
+/// Above this many rows in a chunk, only every so-many-th row's waiting time is noted.
+const NOTE_EVERY: usize = 16;
+
+/// Everything one attempt works with.
+#[derive(Debug)]
+pub struct Shipment<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// The source's name.
+    pub source: &'a str,
+    /// Where progress is counted.
+    pub metrics: &'a Metrics,
+    /// Where progress is told.
+    pub board: &'a Board,
+    /// The proof that the cursor is ours.
+    pub grant: &'a Grant,
+    /// Where the cursor is recorded.
+    pub connection: &'a mut PgConnection,
+    /// Where events go.
+    pub producer: &'a Producer,
+    /// How much may be on its way.
+    pub budget: &'a mut Budget,
+    /// What is on its way.
+    pub ledger: &'a mut Ledger,
+    /// Where rows come from.
+    pub chunks: mpsc::Receiver<Chunk>,
+    /// The task that reads them.
+    pub reader: JoinSet<Result<(), Error>>,
+    /// The rows being sent, and the next of them.
+    pub current: Option<(Chunk, usize)>,
+    /// How many rows of the open window have been sent.
+    pub window_rows: u64,
+    /// Since when the recorded cursor is behind; None while it is not.
+    pub behind_since: Option<Instant>,
+}
+
+impl Shipment<'_> {
+    /// Ships until told to stop, then waits for what is on its way.
+    ///
+    /// # Errors
+    /// As [`Shipment::step`], and [`Error::NotDrained`].
+    pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        while !stop.is_cancelled() {
+            self.step(stop).await?;
+        }
+        self.drain().await
+    }
+
+    /// Settles what is acknowledged, sends what there is room for, records the cursor if it is time, and waits for
+    /// whatever comes first.
+    ///
+    /// # Errors
+    /// The first delivery that failed, the reader's error, Postgres', or the loss of the lease.
+    pub async fn step(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        self.settle()?;
+        self.fill()?;
+        if self.is_due() {
+            self.record().await?;
+            if self.current.is_some() {
+                return Ok(());
+            }
+        }
+        let wake = self.wake_at();
+        tokio::select! {
+            () = self.producer.reported() => {}
+            () = stop.cancelled() => {}
+            () = sleep_until(wake.into()) => {}
+            chunk = self.chunks.recv(), if self.current.is_none() => match chunk {
+                Some(chunk) => self.current = Some((chunk, 0)),
+                None => return Err(self.reader_error().await),
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes the reports and moves the cursor over what is delivered without a gap.
+    fn settle(&mut self) -> Result<(), Error> {
+        let report = self.producer.collect();
+        let oldest = self.ledger.oldest();
+        for ordinal in report.delivered {
+            self.ledger.delivered(ordinal);
+        }
+        let advance = self.ledger.advance();
+        if advance.rows > 0 {
+            self.budget.grow();
+            self.metrics.published(
+                advance.rows,
+                oldest.map_or(Duration::ZERO, |sent_at| sent_at.elapsed()),
+            );
+            self.metrics.in_flight(self.ledger.in_flight());
+        }
+        if advance.moved {
+            self.behind_since.get_or_insert_with(Instant::now);
+            self.board.set(self.source, State::Shipping);
+        }
+        if let Some(failure) = report.failure {
+            let seq = self.ledger.seq(failure.ordinal).unwrap_or_default();
+            return Err(Error::Delivery { seq, topic: failure.topic, code: failure.code });
+        }
+        if let Some(source) = report.broken {
+            return Err(Error::Kafka { action: "delivering", source });
+        }
+        match self.ledger.oldest() {
+            Some(sent_at) if sent_at.elapsed() > self.patience() => {
+                Err(Error::Stalled(sent_at.elapsed()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands rows to Kafka's client while the lease is valid and there is room.
+    fn fill(&mut self) -> Result<(), Error> {
+        let Some((chunk, next)) = &mut self.current else { return Ok(()) };
+        if !self.grant.is_valid() {
+            return Err(Error::LeaseLost("it was not renewed in time"));
+        }
+        let now = Instant::now();
+        let note_every = if chunk.rows.len() > NOTE_EVERY { NOTE_EVERY } else { 1 };
+        let mut topics: Vec<(String, u64)> = Vec::new();
+        self.ledger.window(&chunk.target);
+        while let Some(row) = chunk.rows.get(*next) {
+            if !self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded()) {
+                break;
+            }
+            let event = Event::read(row).map_err(postgres("reading a row"))?;
+            let ordinal = self.ledger.sent(event.seq, event.weight(), now);
+            if self.producer.send(&event, ordinal)? == Sent::Full {
+                self.ledger.unsend();
+                break;
+            }
+            if let (0, Some(claimed_at)) = (*next % note_every, chunk.claimed_at) {
+                self.metrics.waited((claimed_at - event.created_at).to_std().unwrap_or_default());
+            }
+            match topics.iter_mut().find(|(topic, _)| topic == event.topic) {
+                Some((_, count)) => *count += 1,
+                None => topics.push((event.topic.to_owned(), 1)),
+            }
+            *next += 1;
+            self.window_rows += 1;
+        }
+        let (all_sent, ends) = (*next == chunk.rows.len(), chunk.ends);
+        for (topic, count) in topics {
+            self.metrics.sent(&topic, count);
+        }
+        if all_sent {
+            self.current = None;
+            if ends {
+                self.end_window();
+            }
+        }
+        Ok(())
+    }
+
+    fn end_window(&mut self) {
+        self.ledger.end();
+        if self.window_rows > 0 {
+            self.metrics.window(std::mem::take(&mut self.window_rows));
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.behind_since.is_some_and(|since| {
+            since.elapsed() >= self.config.record_every
+                || self.budget.presses(self.ledger.unrecorded())
+        })
+    }
+
+    async fn record(&mut self) -> Result<(), Error> {
+        self.ledger.cursor().record(self.connection, self.grant).await?;
+        self.ledger.recorded();
+        self.behind_since = None;
+        Ok(())
+    }
+
+    /// Less than the client's own time-out: all that is on its way is given up together, before the client gives up
+    /// one event and lets the next one through.
+    fn patience(&self) -> Duration {
+        self.config.delivery_timeout.mul_f64(0.8)
+    }
+
+    fn wake_at(&self) -> Instant {
+        let record = self.behind_since.map(|since| since + self.config.record_every);
+        let stalled = self.ledger.oldest().map(|sent_at| sent_at + self.patience());
+        let later = Instant::now() + Duration::from_secs(1);
+        [record, stalled].into_iter().flatten().fold(later, Instant::min)
+    }
+
+    /// Waits for what is on its way and records the cursor; reads nothing more.
+    async fn drain(&mut self) -> Result<(), Error> {
+        self.current = None;
+        self.reader.abort_all();
+        let deadline = Instant::now() + self.config.drain;
+        self.settle()?;
+        while self.ledger.in_flight() > 0 {
+            if timeout_at(deadline.into(), self.producer.reported()).await.is_err() {
+                return Err(Error::NotDrained(self.config.drain));
+            }
+            self.settle()?;
+        }
+        self.record().await
+    }
+
+    async fn reader_error(&mut self) -> Error {
+        match self.reader.join_next().await {
+            Some(Ok(Err(error))) => error,
+            _ => Error::TaskEnded("reader".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A database of its own for every test, with the outbox in it; the relay comes as the role that the migration grants.
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions,
+};
+use uuid::Uuid;
+
+const OUTBOX: &str = include_str!("../../../migrations/messaging/0001_outbox.sql");
+const PRIVILEGES: &str = include_str!("../../../migrations/messaging/0004_relay_privileges.sql");
+
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+    server: PgConnectOptions,
+}
+
+impl Database {
+    pub(crate) async fn fresh() -> Self {
+        let server: PgConnectOptions = crate::required("SETTLE_TEST_POSTGRES").parse().unwrap();
+        let name = format!("relay_{}", Uuid::now_v7().simple());
+        let mut admin = server.clone().connect().await.unwrap();
+        // The role belongs to the whole cluster: another test may have been first.
+        admin
+            .execute(
+                "do $$ begin create role outbox_relay login;
+                 exception when duplicate_object or unique_violation then null; end $$",
+            )
+            .await
+            .unwrap();
+        admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+        admin.close().await.unwrap();
+        let database = Self { name, server };
+        let mut owner = database.connect().await;
+        owner.execute(OUTBOX).await.unwrap();
+        owner.execute(PRIVILEGES).await.unwrap();
+        owner
+            .execute(
+                "create table aggregate (key text primary key, version bigint not null default 0)",
+            )
+            .await
+            .unwrap();
+        owner.close().await.unwrap();
+        database
+    }
+
+    /// As a service connects: the owner of the tables.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        self.server.clone().database(&self.name).connect().await.unwrap()
+    }
+
+    /// As the relay is told to connect.
+    pub(crate) fn relay_url(&self) -> String {
+        let (host, port) = (self.server.get_host(), self.server.get_port());
+        format!("postgres://outbox_relay@{host}:{port}/{}", self.name)
+    }
+
+    /// How many rows no cursor has passed.
+    pub(crate) async fn unsent(&self) -> i64 {
+        let mut connection = self.connect().await;
+        let unsent = sqlx::query_scalar(
+            "select count(*)
+             from messaging.outbox row
+             join messaging.outbox_cursor cursor using (shard)
+             where not pg_visible_in_snapshot(row.xid, cursor.acked)
+               and not coalesce(pg_visible_in_snapshot(row.xid, cursor.target) and row.seq <= cursor.sent_seq, false)",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        connection.close().await.unwrap();
+        unsent
+    }
+
+    pub(crate) async fn drained(&self) {
+        crate::eventually("every row is shipped", async || self.unsent().await == 0).await;
+    }
+}
+
+/// Appends one event as a service does.
+pub(crate) async fn append(
+    connection: &mut PgConnection,
+    topic: &str,
+    key: &str,
+    payload: Option<&[u8]>,
+) {
+    sqlx::query(
+        "insert into messaging.outbox (event_id, topic, key, payload) values ($1, $2, $3, $4)",
+    )
+    .bind(Uuid::now_v7())
+    .bind(topic)
+    .bind(key)
+    .bind(payload)
+    .execute(connection)
+    .await
+    .unwrap();
+}
+
+/// Appends many events in one statement; keys k0..k96 in turn, payloads their numbers from `first` on.
+pub(crate) async fn append_many(
+    connection: &mut PgConnection,
+    topic: &str,
+    first: i64,
+    count: i64,
+) {
+    sqlx::query(
+        "insert into messaging.outbox (event_id, topic, key, headers, payload)
+         select gen_random_uuid(), $1, 'k' || n % 97, '{\"ce_type\": \"test\"}', convert_to(n::text, 'utf8')
+         from generate_series($2, $2 + $3 - 1) n",
+    )
+    .bind(topic)
+    .bind(first)
+    .bind(count)
+    .execute(connection)
+    .await
+    .unwrap();
+}

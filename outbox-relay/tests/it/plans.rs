@@ -1,0 +1,65 @@
+//! The plans that the figures rest on.
+
+use outbox_relay::{
+    cluster,
+    window::{LARGE_WINDOW_PAGE, LARGE_WINDOW_START, SMALL_WINDOW},
+};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::{
+    database::{Database, append_many},
+    relay::config,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_scans_or_sorts_what_is_already_acknowledged() {
+    let database = Database::fresh().await;
+    let mut writer = database.connect().await;
+    append_many(&mut writer, "t", 1, 100_000).await;
+    let acked = snapshot(&mut writer).await;
+    append_many(&mut writer, "t", 100_001, 2_000).await;
+    let target = snapshot(&mut writer).await;
+    let config = config(&database, "127.0.0.1:1", &[]);
+    let mut relay = cluster::connect(&config.sources[0].database).await.unwrap();
+
+    let explain = |statement: &str| AssertSqlSafe(format!("explain {statement}"));
+    let small = plan(
+        sqlx::query_scalar(explain(SMALL_WINDOW))
+            .bind(&acked)
+            .bind(&target)
+            .bind(5_000_i64)
+            .fetch_all(&mut relay)
+            .await,
+    );
+    assert!(!small.contains("Seq Scan"), "{small}");
+    assert!(small.contains("xid_idx") && !small.contains("seq_idx"), "{small}");
+
+    let start = plan(
+        sqlx::query_scalar(explain(LARGE_WINDOW_START))
+            .bind(&acked)
+            .bind(&target)
+            .fetch_all(&mut relay)
+            .await,
+    );
+    assert!(!start.contains("Seq Scan") && !start.contains("seq_idx"), "{start}");
+
+    let page = plan(
+        sqlx::query_scalar(explain(LARGE_WINDOW_PAGE))
+            .bind(&acked)
+            .bind(&target)
+            .bind(100_000_i64)
+            .bind(5_000_i64)
+            .fetch_all(&mut relay)
+            .await,
+    );
+    assert!(page.contains("Merge Append") && page.contains("seq_idx"), "{page}");
+    assert!(!page.contains("Seq Scan") && !page.contains("Sort  ("), "{page}");
+}
+
+fn plan(lines: Result<Vec<String>, sqlx::Error>) -> String {
+    lines.unwrap().join("\n")
+}
+
+async fn snapshot(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(connection).await.unwrap()
+}
