@@ -136,3 +136,39 @@ async fn existing(
         .map(|(caller, id, fingerprint, resource)| ((caller, id), (fingerprint, resource)))
         .collect())
 }
+
+/// What became of a request_id so far, without claiming it: none when it is new, or nobody gave one.
+pub async fn look_up(
+    conn: &mut PgConnection,
+    claim: Option<&Claim>,
+) -> sqlx::Result<Option<Claimed>> {
+    let Some(claim) = claim else { return Ok(None) };
+    let kept = existing(conn, &[claim]).await?.into_values().next();
+    Ok(kept.map(|(fingerprint, resource_id)| {
+        if fingerprint == claim.fingerprint {
+            Claimed::Repeat(resource_id)
+        } else {
+            Claimed::Reused
+        }
+    }))
+}
+
+/// Gives claims of this transaction back, since their requests were refused.
+pub async fn release(conn: &mut PgConnection, claims: &[&Claim]) -> sqlx::Result<()> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "delete from messaging.requests
+         using unnest($1::text[], $2::text[], $3::text[]) as claim (caller, request_id, resource_id)
+         where requests.caller = claim.caller
+           and requests.request_id = claim.request_id
+           and requests.resource_id = claim.resource_id",
+    )
+    .bind(claims.iter().map(|claim| claim.caller.as_str()).collect::<Vec<_>>())
+    .bind(claims.iter().map(|claim| claim.request_id.as_str()).collect::<Vec<_>>())
+    .bind(claims.iter().map(|claim| claim.resource_id.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -68,6 +68,16 @@ impl TraceContext {
         own.chain(self.fields.get("traceparent").map(|value| ("ce_traceparent", value.as_str())))
     }
 
+    /// Sends it along with a call to another service.
+    pub fn inject(&self, metadata: &mut tonic::metadata::MetadataMap) {
+        for (name, value) in &self.fields {
+            let name = tonic::metadata::MetadataKey::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, value.parse()) {
+                metadata.insert(name, value);
+            }
+        }
+    }
+
     pub(crate) fn context(&self) -> Context {
         TraceContextPropagator::new().extract(&self.fields)
     }

@@ -1,1 +1,84 @@
-//! Placeholder.
+//! The service `orders`: takes orders, and is the one register of decisions about them.
+
+pub mod config;
+
+pub mod api;
+pub mod domain;
+pub mod order;
+pub mod policies;
+
+pub mod book;
+pub mod catalogue;
+pub mod deadline;
+pub mod error;
+pub mod filter;
+pub mod intake;
+pub mod placement;
+pub mod stock_check;
+pub mod store;
+pub mod watch;
+pub mod wire;
+
+use chassis::{
+    inbox::Inbox,
+    service::{LARGEST_MESSAGE, Service},
+};
+use proto::orders::v1::order_service_server::OrderServiceServer;
+use tonic::codec::CompressionEncoding::Gzip;
+
+use crate::{
+    api::Api,
+    book::Book,
+    policies::{
+        CancelWhenDeliveryCancelled, CancelWhenDeliveryFailed, CancelWhenOutOfStock,
+        CompleteWhenDelivered, NoteDeliveryStarted, NoteStockReserved, RefuseCancel,
+        ReplicateProduct,
+    },
+};
+
+/// The service's own tables.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/orders");
+
+/// What orders reacts to.
+pub fn inbox() -> Inbox<Book> {
+    Inbox::new("orders")
+        .on(NoteStockReserved)
+        .on(NoteDeliveryStarted)
+        .on(CancelWhenOutOfStock)
+        .on(CancelWhenDeliveryFailed)
+        .on(CancelWhenDeliveryCancelled)
+        .on(RefuseCancel)
+        .on(CompleteWhenDelivered)
+        .on(ReplicateProduct)
+}
+
+/// Runs the service until it is told to stop. Errors: what it needs and cannot have, or which task died of what.
+pub async fn start(config: config::Config) -> anyhow::Result<()> {
+    let service = Service::boot("orders", config.service, &MIGRATIONS).await?;
+    let (intake, clerk) = intake::open(service.pool(), service.doorbell());
+    let (watchers, lookout) = watch::open(service.pool());
+    let deadlines = deadline::run(service.pool(), service.doorbell(), service.shutdown());
+    let lookout = lookout.run(service.shutdown());
+    let api = Api {
+        pool: service.pool(),
+        doorbell: service.doorbell(),
+        intake,
+        watchers,
+        stock_check: config.stock_check,
+        products: stock_check::StockCheck::new(config.products_url, config.live_check_timeout),
+        coordination: config.coordination,
+        deadline: config.deadline,
+    };
+    let orders = OrderServiceServer::new(api)
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip);
+    service
+        .answers(orders)
+        .reacts(inbox())?
+        .works("intake", clerk.run())
+        .works("watches", lookout)
+        .works("order deadlines", deadlines)
+        .run()
+        .await
+}
