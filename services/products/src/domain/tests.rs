@@ -1,0 +1,203 @@
+//! Given a row and a shelf, when a message comes, then: every pair is here.
+
+use chrono::DateTime;
+use proto::money::Money;
+
+use super::*;
+
+const NOW: DateTime<Utc> = DateTime::from_timestamp_nanos(1_700_000_000_000_000_000);
+const OURS: Uuid = Uuid::from_u128(1);
+const OTHER: Uuid = Uuid::from_u128(2);
+
+pub(super) fn product(product_id: &str, stock: i64) -> (String, Product) {
+    let product = Product {
+        product_id: product_id.to_owned(),
+        name: product_id.to_uppercase(),
+        price: Money::new("KRW", 10_000, 0).unwrap(),
+        stock,
+        image_url: String::new(),
+        options: Vec::new(),
+        version: 1,
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    (product_id.to_owned(), product)
+}
+
+pub(super) fn lines(lines: &[(&str, i32)]) -> Lines {
+    Lines::new(lines.iter().map(|(product_id, quantity)| Line::new(*product_id, *quantity)))
+        .unwrap()
+}
+
+fn placed(wanted: &[(&str, i32)]) -> Message {
+    Message::OrderPlaced { lines: lines(wanted), decision_event_id: OURS }
+}
+
+fn cancelled(own_rejection: Option<Uuid>) -> Message {
+    Message::OrderCancelled { own_rejection }
+}
+
+fn rows() -> [Option<Reservation>; 5] {
+    let lines = lines(&[("tv", 3)]);
+    [
+        None,
+        Some(Reservation::Reserved { decision_event_id: OURS, lines: lines.clone() }),
+        Some(Reservation::Released { decision_event_id: OURS, lines }),
+        Some(Reservation::Rejected { decision_event_id: OURS }),
+        Some(Reservation::Tombstone),
+    ]
+}
+
+fn messages() -> [(&'static str, Message); 5] {
+    [
+        ("OrderPlaced, it fits", placed(&[("tv", 3)])),
+        ("OrderPlaced, too much", placed(&[("tv", 11)])),
+        ("OrderCancelled", cancelled(None)),
+        ("OrderCancelled after our rejection", cancelled(Some(OURS))),
+        ("OrderCancelled after an unknown rejection", cancelled(Some(OTHER))),
+    ]
+}
+
+fn told(result: Result<Decision, Contradiction>) -> String {
+    match result {
+        Ok(Decision::Applied(row, events)) => {
+            let names = events.iter().map(|event| match event {
+                Event::StockReserved { .. } => "StockReserved",
+                Event::ProductOutOfStock { .. } => "ProductOutOfStock",
+                Event::ProductChanged(_) => "ProductChanged",
+            });
+            format!("{} [{}]", row.state(), names.collect::<Vec<_>>().join(", "))
+        }
+        Ok(Decision::Duplicate) => "duplicate".to_owned(),
+        Ok(Decision::OwnOrigin) => "own origin".to_owned(),
+        Ok(Decision::Raced) => "raced".to_owned(),
+        Err(Contradiction::NeverRejected { .. }) => "quarantine".to_owned(),
+        Err(other) => other.to_string(),
+    }
+}
+
+fn table() -> String {
+    let shelf = Shelf::from([product("tv", 10)]);
+    let mut table = String::new();
+    for row in rows() {
+        for (name, message) in messages() {
+            let state = row.as_ref().map_or("(none)", Reservation::state);
+            let then = told(decide(row.as_ref(), &message, &shelf, NOW));
+            table += &format!("{state:9} | {name:41} | {then}\n");
+        }
+    }
+    table
+}
+
+const TABLE: &str = "\
+(none)    | OrderPlaced, it fits                      | RESERVED [StockReserved, ProductChanged]
+(none)    | OrderPlaced, too much                     | REJECTED [ProductOutOfStock]
+(none)    | OrderCancelled                            | TOMBSTONE []
+(none)    | OrderCancelled after our rejection        | quarantine
+(none)    | OrderCancelled after an unknown rejection | quarantine
+RESERVED  | OrderPlaced, it fits                      | duplicate
+RESERVED  | OrderPlaced, too much                     | duplicate
+RESERVED  | OrderCancelled                            | RELEASED [ProductChanged]
+RESERVED  | OrderCancelled after our rejection        | quarantine
+RESERVED  | OrderCancelled after an unknown rejection | quarantine
+RELEASED  | OrderPlaced, it fits                      | duplicate
+RELEASED  | OrderPlaced, too much                     | duplicate
+RELEASED  | OrderCancelled                            | duplicate
+RELEASED  | OrderCancelled after our rejection        | quarantine
+RELEASED  | OrderCancelled after an unknown rejection | quarantine
+REJECTED  | OrderPlaced, it fits                      | duplicate
+REJECTED  | OrderPlaced, too much                     | duplicate
+REJECTED  | OrderCancelled                            | raced
+REJECTED  | OrderCancelled after our rejection        | own origin
+REJECTED  | OrderCancelled after an unknown rejection | quarantine
+TOMBSTONE | OrderPlaced, it fits                      | raced
+TOMBSTONE | OrderPlaced, too much                     | raced
+TOMBSTONE | OrderCancelled                            | duplicate
+TOMBSTONE | OrderCancelled after our rejection        | quarantine
+TOMBSTONE | OrderCancelled after an unknown rejection | quarantine
+";
+
+#[test]
+#[expect(clippy::print_stdout, reason = "it prints the table for a person to read")]
+fn the_whole_table_is_printed() {
+    print!("{}", table());
+}
+
+#[test]
+fn every_pair_of_state_and_message_is_decided_as_the_table_says() {
+    assert_eq!(table(), TABLE);
+}
+
+#[test]
+fn an_order_that_fits_takes_every_line_and_tells_of_each_product() {
+    let shelf = Shelf::from([product("tv", 10), product("clock", 2)]);
+    let decision = decide(None, &placed(&[("tv", 3), ("clock", 2)]), &shelf, NOW).unwrap();
+    let Decision::Applied(Reservation::Reserved { lines, decision_event_id }, events) = decision
+    else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(decision_event_id, OURS);
+    let [
+        Event::StockReserved { decision_event_id: OURS, lines: told },
+        Event::ProductChanged(tv),
+        Event::ProductChanged(clock),
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*told, lines);
+    assert_eq!((tv.product_id.as_str(), tv.stock, tv.version), ("tv", 7, 2));
+    assert_eq!((clock.product_id.as_str(), clock.stock, clock.version), ("clock", 0, 2));
+}
+
+#[test]
+fn an_order_that_falls_short_in_one_line_takes_nothing_and_names_every_shortage() {
+    let shelf = Shelf::from([product("tv", 10), product("clock", 2), product("mask", 0)]);
+    let wanted = placed(&[("tv", 3), ("clock", 5), ("unheard-of", 1), ("mask", 1)]);
+    let decision = decide(None, &wanted, &shelf, NOW).unwrap();
+    let short = |product_id, quantity, available| Shortage {
+        wanted: Line::new(product_id, quantity).unwrap(),
+        available,
+    };
+    let shortages = vec![short("clock", 5, 2), short("unheard-of", 1, 0), short("mask", 1, 0)];
+    assert_eq!(
+        decision,
+        Decision::Applied(
+            Reservation::Rejected { decision_event_id: OURS },
+            vec![Event::ProductOutOfStock { decision_event_id: OURS, shortages }],
+        )
+    );
+}
+
+#[test]
+fn a_release_puts_back_exactly_what_was_taken() {
+    let shelf = Shelf::from([product("tv", 7), product("clock", 0)]);
+    let taken = lines(&[("tv", 3), ("clock", 2)]);
+    let row = Reservation::Reserved { decision_event_id: OURS, lines: taken.clone() };
+    let decision = decide(Some(&row), &cancelled(None), &shelf, NOW).unwrap();
+    let Decision::Applied(released, events) = decision else { panic!("{decision:?}") };
+    assert_eq!(released, Reservation::Released { decision_event_id: OURS, lines: taken });
+    let [Event::ProductChanged(tv), Event::ProductChanged(clock)] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((tv.stock, tv.version, clock.stock, clock.version), (10, 2, 2, 2));
+}
+
+#[test]
+fn stock_does_not_come_back_to_a_product_that_is_gone_or_beyond_its_number() {
+    let row = Reservation::Reserved { decision_event_id: OURS, lines: lines(&[("tv", 1)]) };
+    let gone = decide(Some(&row), &cancelled(None), &Shelf::new(), NOW);
+    assert_eq!(gone, Err(Contradiction::ProductGone("tv".to_owned())));
+    let full = Shelf::from([product("tv", i64::MAX)]);
+    let too_large = decide(Some(&row), &cancelled(None), &full, NOW).unwrap_err();
+    assert_eq!(too_large, StockError::TooLarge { product_id: "tv".to_owned() }.into());
+}
+
+#[test]
+fn a_reservation_takes_the_last_piece_and_not_one_more() {
+    let shelf = Shelf::from([product("tv", 3)]);
+    let fits = decide(None, &placed(&[("tv", 3)]), &shelf, NOW);
+    assert_eq!(told(fits), "RESERVED [StockReserved, ProductChanged]");
+    let short = decide(None, &placed(&[("tv", 4)]), &shelf, NOW);
+    assert_eq!(told(short), "REJECTED [ProductOutOfStock]");
+}
