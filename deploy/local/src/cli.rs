@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::ports::Ports;
 use crate::progress::Progress;
-use crate::{guard, infra, reset, up};
+use crate::{demo, events, guard, infra, provision, reset, seed, up};
 
 /// Orders that settle: the whole shop on one machine, on a real Postgres and a real Apache Kafka.
 #[derive(Debug, Parser)]
@@ -42,6 +42,20 @@ enum Verb {
         #[arg(long)]
         free_ports: bool,
     },
+    /// Print every event on every topic as it happens: time, type, order, cause, payload.
+    Events {
+        #[command(flatten)]
+        kafka: RunningKafka,
+        #[command(flatten)]
+        filter: events::Filter,
+    },
+    /// Place, watch, cancel and run out of stock against a running shop, and show the events as they pass.
+    Demo {
+        #[command(flatten)]
+        kafka: RunningKafka,
+        #[command(flatten)]
+        ports: Ports,
+    },
     /// Forget all data; the next start begins anew.
     Reset {
         #[command(flatten)]
@@ -62,6 +76,30 @@ enum Verb {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Make the topics in a Kafka, for a deployment that is not `settle up`; those that exist stay.
+    Topics {
+        #[command(flatten)]
+        kafka: RunningKafka,
+    },
+    /// Fill the catalogue with five products, for a deployment that is not `settle up`; those that exist stay.
+    Seed {
+        /// Where products answers.
+        #[arg(
+            long,
+            value_name = "URL",
+            env = "PRODUCTS_URL",
+            default_value = "http://127.0.0.1:8085"
+        )]
+        products_url: String,
+        /// Where orders answers.
+        #[arg(
+            long,
+            value_name = "URL",
+            env = "ORDERS_URL",
+            default_value = "http://127.0.0.1:8081"
+        )]
+        orders_url: String,
+    },
     /// Wait for the end of a pipe, then end what still runs in a data directory.
     #[command(hide = true)]
     Guard {
@@ -77,6 +115,13 @@ struct Data {
     #[arg(long, value_name = "DIR", env = "SETTLE_DATA_DIR")]
     #[arg(default_value_os_t = datadir::default_data_dir(), hide_default_value = true)]
     data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunningKafka {
+    /// Kafka's address.
+    #[arg(long, value_name = "HOST:PORT", env = "SETTLE_KAFKA", default_value = "127.0.0.1:9092")]
+    kafka: String,
 }
 
 #[derive(Debug, Args)]
@@ -109,11 +154,62 @@ async fn run(verb: Verb) -> Result<ExitCode> {
             let options = Options { programs, cache: cache.cache_dir, ports, kafka };
             Box::pin(up::run(&data.data_dir, &options, &progress)).await
         }
+        Verb::Events { kafka, filter } => events::run(&kafka.kafka, filter, &progress).await,
+        Verb::Demo { kafka, ports } => Box::pin(demo::run(&ports, &kafka.kafka)).await,
         Verb::Reset { data, yes } => reset::run(&data.data_dir, yes, &progress).await,
         Verb::Infra { cache, command } => {
             let options = Options { cache: cache.cache_dir, ..Options::on_free_ports()? };
             Box::pin(infra::run(&command, &options, &progress)).await
         }
+        Verb::Topics { kafka } => provision::topics(&kafka.kafka).await.map(|()| ExitCode::SUCCESS),
+        Verb::Seed { products_url, orders_url } => {
+            seed::catalogue(&products_url, &orders_url).await.map(|()| ExitCode::SUCCESS)
+        }
         Verb::Guard { dir, remove } => guard::run(&dir, remove).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Verb, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.verb)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_port_and_the_directories_can_be_chosen() {
+        let line = "settle up --data-dir /d --cache-dir /c --kafka k:1 --postgres-port 2 --relay-port 3 \
+                    --products-port 4 --delivery-port 5 --orders-port 6";
+        let Ok(Verb::Up { data, cache, kafka, ports, free_ports: false }) = parse(line) else {
+            panic!("the line should be understood");
+        };
+        assert_eq!((data.data_dir, cache.cache_dir), (PathBuf::from("/d"), PathBuf::from("/c")));
+        assert_eq!(kafka.as_deref(), Some("k:1"));
+        let Ports { postgres, relay, products, delivery, orders, .. } = ports;
+        assert_eq!((postgres, relay, products, delivery, orders), (2, 3, 4, 5, 6));
+    }
+
+    #[test]
+    fn the_command_of_infra_follows_two_dashes() {
+        let Ok(Verb::Infra { command, .. }) = parse("settle infra -- cargo test --workspace")
+        else {
+            panic!("the line should be understood");
+        };
+        assert_eq!(command, ["cargo", "test", "--workspace"]);
+        assert!(parse("settle infra cargo").is_err());
+    }
+
+    #[test]
+    fn an_unknown_verb_and_a_port_that_is_none_are_refused() {
+        assert!(parse("settle down").is_err());
+        assert!(parse("settle up --orders-port 70000").is_err());
     }
 }

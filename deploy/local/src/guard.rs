@@ -154,3 +154,78 @@ fn ends_within(pid: Pid, limit: Duration) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that works in a directory until it is told to end.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start(dir: &Path) -> Self {
+            Self(Command::new("sleep").arg("600").current_dir(dir).spawn().unwrap())
+        }
+
+        fn pid(&self) -> Pid {
+            Pid::from_raw(self.0.id().try_into().unwrap())
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn data_dir() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("run")).unwrap();
+        fs::create_dir_all(dir.path().join("postgres")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_recorded_process_that_works_in_the_directory_is_ended() {
+        let dir = data_dir();
+        let sleeper = Sleeper::start(dir.path());
+        fs::write(dir.path().join("run/orders.pid"), format!("{}\n", sleeper.pid())).unwrap();
+        let found = leftovers(dir.path());
+        assert_eq!(found, [Leftover { part: Part::Orders, pid: sleeper.pid() }]);
+        end(&found);
+        assert_eq!(leftovers(dir.path()), []);
+    }
+
+    #[test]
+    fn a_paused_process_is_ended_too() {
+        let dir = data_dir();
+        let sleeper = Sleeper::start(dir.path());
+        send(sleeper.pid(), Signal::SIGSTOP).unwrap();
+        end(&[Leftover { part: Part::Kafka, pid: sleeper.pid() }]);
+        assert!(is_zombie(sleeper.pid()));
+    }
+
+    #[test]
+    fn a_process_that_only_has_the_number_is_left_alone() {
+        let (dir, elsewhere) = (data_dir(), data_dir());
+        let stranger = Sleeper::start(elsewhere.path());
+        fs::write(dir.path().join("run/orders.pid"), format!("{}\n", stranger.pid())).unwrap();
+        assert_eq!(leftovers(dir.path()), []);
+    }
+
+    #[test]
+    fn a_postmaster_pid_of_a_stranger_is_removed_and_that_of_a_postgres_is_kept() {
+        let (dir, elsewhere) = (data_dir(), data_dir());
+        let file = dir.path().join("postgres/postmaster.pid");
+        let stranger = Sleeper::start(elsewhere.path());
+        fs::write(&file, format!("{}\n/somewhere\n", stranger.pid())).unwrap();
+        assert!(remove_stale_postmaster(dir.path()).unwrap());
+        assert!(!file.exists());
+
+        let ours = Sleeper::start(&dir.path().join("postgres"));
+        fs::write(&file, format!("{}\n", ours.pid())).unwrap();
+        assert!(!remove_stale_postmaster(dir.path()).unwrap());
+        assert_eq!(leftovers(dir.path()), [Leftover { part: Part::Postgres, pid: ours.pid() }]);
+    }
+}

@@ -4,7 +4,10 @@
 
 mod cli;
 mod datadir;
+mod demo;
 mod error;
+mod events;
+mod feed;
 mod guard;
 mod health;
 mod infra;
@@ -20,6 +23,7 @@ mod provision;
 mod reset;
 mod seed;
 mod service;
+mod shop;
 mod signals;
 mod stack;
 mod up;
@@ -27,6 +31,7 @@ mod up;
 pub use cli::main;
 pub use datadir::DataDir;
 pub use error::{Error, Result, TakenPort};
+pub use feed::{Event, Feed, From, all_topics};
 pub use options::Options;
 pub use ports::Ports;
 pub use process::Part;

@@ -20,22 +20,22 @@ const FREE_RANGE: std::ops::Range<u16> = 20_000..31_000;
 #[command(next_help_heading = "Ports (0 is any free one)")]
 pub struct Ports {
     /// Postgres.
-    #[arg(long = "postgres-port", env = "SETTLE_POSTGRES_PORT", default_value_t = 54329)]
+    #[arg(id = "postgres-port", long, env = "SETTLE_POSTGRES_PORT", default_value_t = 54329)]
     pub postgres: u16,
     /// Kafka.
-    #[arg(long = "kafka-port", env = "SETTLE_KAFKA_PORT", default_value_t = 9092)]
+    #[arg(id = "kafka-port", long, env = "SETTLE_KAFKA_PORT", default_value_t = 9092)]
     pub kafka: u16,
     /// The relay's metrics and health.
-    #[arg(long = "relay-port", env = "SETTLE_RELAY_PORT", default_value_t = 9464)]
+    #[arg(id = "relay-port", long, env = "SETTLE_RELAY_PORT", default_value_t = 9464)]
     pub relay: u16,
     /// The gRPC calls of products; its metrics are 1000 above.
-    #[arg(long = "products-port", env = "SETTLE_PRODUCTS_PORT", default_value_t = 8085)]
+    #[arg(id = "products-port", long, env = "SETTLE_PRODUCTS_PORT", default_value_t = 8085)]
     pub products: u16,
     /// The gRPC calls of delivery; its metrics are 1000 above.
-    #[arg(long = "delivery-port", env = "SETTLE_DELIVERY_PORT", default_value_t = 8082)]
+    #[arg(id = "delivery-port", long, env = "SETTLE_DELIVERY_PORT", default_value_t = 8082)]
     pub delivery: u16,
     /// The gRPC calls of orders; its metrics are 1000 above.
-    #[arg(long = "orders-port", env = "SETTLE_ORDERS_PORT", default_value_t = 8081)]
+    #[arg(id = "orders-port", long, env = "SETTLE_ORDERS_PORT", default_value_t = 8081)]
     pub orders: u16,
 }
 
