@@ -1,0 +1,6 @@
+//! The delivery service.
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    delivery::start().await
+}

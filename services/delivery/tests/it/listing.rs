@@ -1,0 +1,158 @@
+//! ListDeliveries: newest first, page by page, by state.
+
+use proto::delivery::v1::{
+    Delivery, DeliveryState, ListDeliveriesRequest, ListDeliveriesResponse,
+    delivery_service_server::DeliveryService as _,
+};
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+use crate::{
+    calls::violated,
+    shop::{Shop, dispatch, fail},
+};
+
+async fn list(
+    shop: &Shop,
+    request: ListDeliveriesRequest,
+) -> Result<ListDeliveriesResponse, Status> {
+    Ok(shop.api().list_deliveries(Request::new(request)).await?.into_inner())
+}
+
+/// All pages, in order.
+async fn all(shop: &Shop, question: ListDeliveriesRequest) -> Vec<Vec<Delivery>> {
+    let mut request = question;
+    let mut pages = Vec::new();
+    loop {
+        let answer = list(shop, request.clone()).await.unwrap();
+        pages.push(answer.deliveries);
+        if answer.next_page_token.is_empty() {
+            return pages;
+        }
+        request.page_token = answer.next_page_token;
+    }
+}
+
+/// Four deliveries of one batch, so of one time; then three more, and a tombstone.
+async fn filled() -> (Shop, Vec<String>) {
+    let mut shop = Shop::open().await;
+    let mut order_ids: Vec<_> = (0..4).map(|_| Uuid::now_v7()).collect();
+    let batch: Vec<_> = order_ids.iter().map(|order_id| shop.orders.placed(*order_id)).collect();
+    shop.hear(&batch).await;
+    order_ids.extend([shop.started().await, shop.ready().await, shop.dispatched().await]);
+    let tombstone = shop.orders.cancelled(Uuid::now_v7());
+    shop.hear(&[tombstone]).await;
+    order_ids.reverse();
+    (shop, order_ids.iter().map(Uuid::to_string).collect())
+}
+
+#[tokio::test]
+async fn pages_hold_every_delivery_once_newest_first_and_no_tombstone() {
+    let (shop, newest_first) = filled().await;
+    for page_size in [1, 2, 3, 6, 7, 1000] {
+        let pages = all(&shop, ListDeliveriesRequest { page_size, ..Default::default() }).await;
+        assert!(pages.iter().all(|page| !page.is_empty() && page.len() <= page_size as usize));
+        let listed: Vec<_> = pages.concat();
+        let by_time = |pair: &[Delivery]| {
+            let key = |it: &Delivery| {
+                let time = it.create_time.unwrap();
+                (time.seconds, time.nanos, it.delivery_id.clone())
+            };
+            key(&pair[0]) > key(&pair[1])
+        };
+        assert!(listed.windows(2).all(by_time), "{listed:?}");
+        let mut order_ids: Vec<_> = listed.into_iter().map(|delivery| delivery.order_id).collect();
+        assert_eq!(order_ids[..3], newest_first[..3]);
+        order_ids.sort();
+        let mut expected = newest_first.clone();
+        expected.sort();
+        assert_eq!(order_ids, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_between_two_pages_moves_nothing() {
+    let (mut shop, newest_first) = filled().await;
+    let first =
+        list(&shop, ListDeliveriesRequest { page_size: 2, ..Default::default() }).await.unwrap();
+    shop.started().await;
+    let request = ListDeliveriesRequest {
+        page_size: 1,
+        page_token: first.next_page_token,
+        ..Default::default()
+    };
+    let second = list(&shop, request).await.unwrap();
+    assert_eq!(second.deliveries[0].order_id, newest_first[2]);
+}
+
+#[tokio::test]
+async fn only_deliveries_of_the_wanted_state_are_listed() {
+    let (mut shop, _) = filled().await;
+    let failed = shop.started().await;
+    fail(&shop.api(), failed, "").await.unwrap();
+    let completed = shop.dispatched().await;
+    crate::shop::complete(&shop.api(), completed, "").await.unwrap();
+    let cancelled = shop.started().await;
+    let message = shop.orders.cancelled(cancelled);
+    shop.hear(&[message]).await;
+    let counts = [
+        (DeliveryState::Started, 5),
+        (DeliveryState::Ready, 1),
+        (DeliveryState::Dispatched, 1),
+        (DeliveryState::Completed, 1),
+        (DeliveryState::Cancelled, 1),
+        (DeliveryState::Failed, 1),
+        (DeliveryState::Unspecified, 10),
+    ];
+    for (state, count) in counts {
+        let pages = all(
+            &shop,
+            ListDeliveriesRequest { page_size: 2, state: state.into(), ..Default::default() },
+        )
+        .await;
+        let listed = pages.concat();
+        assert_eq!(listed.len(), count, "{state:?}");
+        assert!(listed.iter().all(|it| state == DeliveryState::Unspecified || it.state() == state));
+    }
+}
+
+#[tokio::test]
+async fn bad_questions_are_refused_with_every_violation() {
+    let (shop, _) = filled().await;
+    let request = ListDeliveriesRequest { page_size: -1, page_token: "%%%".to_owned(), state: 99 };
+    assert_eq!(
+        violated(&list(&shop, request).await.unwrap_err()),
+        ["page_size", "page_token", "state"]
+    );
+
+    let first =
+        list(&shop, ListDeliveriesRequest { page_size: 1, ..Default::default() }).await.unwrap();
+    let other_question = ListDeliveriesRequest {
+        page_token: first.next_page_token,
+        state: DeliveryState::Ready.into(),
+        ..Default::default()
+    };
+    assert_eq!(violated(&list(&shop, other_question).await.unwrap_err()), ["page_token"]);
+}
+
+#[tokio::test]
+async fn a_page_of_a_state_is_read_from_its_index() {
+    let mut shop = Shop::open().await;
+    let order_id = shop.ready().await;
+    dispatch(&shop.api(), order_id, "").await.unwrap();
+    let mut conn = shop.db.connection().await;
+    sqlx::query("set enable_seqscan = off").execute(&mut conn).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar(
+        "explain
+         select *
+         from deliveries
+         where delivery_id is not null and state = 'dispatched'
+         order by created_at desc, delivery_id desc
+         limit 10",
+    )
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("deliveries_newest_by_state") && !plan.contains("Sort"), "{plan}");
+}
