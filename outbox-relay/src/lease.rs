@@ -86,6 +86,7 @@ pub async fn acquire(
     }
     let mut transaction = connection.begin().await.map_err(postgres("taking the lease"))?;
     if !lock(&mut transaction, terms).await? {
+        transaction.rollback().await.map_err(postgres("leaving the lease alone"))?;
         return Ok(None);
     }
     cluster.check(&mut transaction).await?;

@@ -71,6 +71,24 @@ impl Database {
         unsent
     }
 
+    /// Waits until the cursor has passed some rows more than now.
+    pub(crate) async fn progress(&self, rows: i64) {
+        let before = self.shipped().await;
+        crate::eventually("the relay makes progress", async || {
+            self.shipped().await >= before + rows
+        })
+        .await;
+    }
+
+    async fn shipped(&self) -> i64 {
+        let unsent = self.unsent().await;
+        let last: i64 = sqlx::query_scalar("select count(*) from messaging.outbox")
+            .fetch_one(&mut self.connect().await)
+            .await
+            .unwrap();
+        last - unsent
+    }
+
     pub(crate) async fn drained(&self) {
         crate::eventually("every row is shipped", async || self.unsent().await == 0).await;
     }

@@ -75,8 +75,15 @@ impl Relay {
     }
 
     pub(crate) async fn says(&self, state: &str) {
+        let mut last = String::new();
         let sentence = format!("the relay says {state:?}");
-        crate::eventually(&sentence, async || self.page("/readyz").await.1.contains(state)).await;
+        let said = crate::eventually(&sentence, async || {
+            last = self.page("/readyz").await.1;
+            last.contains(state)
+        });
+        if tokio::time::timeout(Duration::from_secs(55), said).await.is_err() {
+            panic!("not within a minute: {sentence}, but {last:?}");
+        }
     }
 
     /// Stops it as SIGTERM does.

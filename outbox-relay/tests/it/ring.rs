@@ -35,11 +35,11 @@ async fn append_to(connection: &mut PgConnection, ahead: i64) {
     .unwrap();
 }
 
+/// As if everything so far were shipped. Not the snapshot of now: other tests' open transactions would hold it back.
 async fn acknowledge_all(connection: &mut PgConnection) {
-    connection
-        .execute("update messaging.outbox_cursor set acked = pg_current_snapshot()")
-        .await
-        .unwrap();
+    let statement = "update messaging.outbox_cursor
+                     set acked = format('%s:%s:', pg_current_xact_id(), pg_current_xact_id())::pg_snapshot";
+    connection.execute(statement).await.unwrap();
 }
 
 async fn rows(connection: &mut PgConnection) -> i64 {
@@ -88,9 +88,9 @@ async fn an_uncommitted_row_survives() {
     let (mut connection, mut late) = (database.connect().await, database.connect().await);
     early_in_the_minute(&mut connection).await;
     append_to(&mut connection, 2).await;
+    acknowledge_all(&mut connection).await;
     let mut open = late.begin().await.unwrap();
     append_to(&mut open, 2).await;
-    acknowledge_all(&mut connection).await;
     assert_eq!(rotation.step(&mut own).await.unwrap(), 0);
     open.commit().await.unwrap();
     assert_eq!(
