@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::{self, Options};
 use crate::ports::Ports;
 use crate::progress::Progress;
-use crate::{demo, events, guard, infra, provision, reset, seed, up};
+use crate::{demo, events, guard, health, infra, provision, reset, seed, up};
 
 /// Orders that settle: the whole shop on one machine, on a real Postgres and a real Apache Kafka.
 #[derive(Debug, Parser)]
@@ -100,6 +100,8 @@ enum Verb {
         )]
         orders_url: String,
     },
+    /// Say whether GET /readyz on a loopback port answers 200; for the health checks of containers.
+    Ready { port: u16 },
     /// Wait for the end of a pipe, then end what still runs in a data directory.
     #[command(hide = true)]
     Guard {
@@ -165,6 +167,11 @@ async fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Seed { products_url, orders_url } => {
             seed::catalogue(&products_url, &orders_url).await.map(|()| ExitCode::SUCCESS)
         }
+        Verb::Ready { port } => Ok(if health::ready_by_http(port).await {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }),
         Verb::Guard { dir, remove } => guard::run(&dir, remove).map(|()| ExitCode::SUCCESS),
     }
 }

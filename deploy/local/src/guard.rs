@@ -135,18 +135,19 @@ fn read_pid(file: &Path) -> Option<Pid> {
 fn runs_in(pid: Pid, dir: &Path) -> bool {
     let Ok(dir) = dir.canonicalize() else { return false };
     fs::read_link(PathBuf::from(format!("/proc/{pid}/cwd"))).is_ok_and(|cwd| cwd.starts_with(dir))
-        && !is_zombie(pid)
+        && !has_ended(pid)
 }
 
-fn is_zombie(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+/// Whether it has ended; a zombie, which its parent has not asked about yet, has.
+fn has_ended(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
     // The state follows the program's name, which is in parentheses and may hold anything.
     stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn ends_within(pid: Pid, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
-    while !is_zombie(pid) {
+    while !has_ended(pid) {
         if Instant::now() > deadline {
             return false;
         }
@@ -203,7 +204,19 @@ mod tests {
         let sleeper = Sleeper::start(dir.path());
         send(sleeper.pid(), Signal::SIGSTOP).unwrap();
         end(&[Leftover { part: Part::Kafka, pid: sleeper.pid() }]);
-        assert!(is_zombie(sleeper.pid()));
+        assert!(has_ended(sleeper.pid()));
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_not_waited_for() {
+        let dir = data_dir();
+        let mut sleeper = Sleeper::start(dir.path());
+        let pid = sleeper.pid();
+        sleeper.0.kill().unwrap();
+        sleeper.0.wait().unwrap();
+        let begin = Instant::now();
+        end(&[Leftover { part: Part::Kafka, pid }]);
+        assert!(begin.elapsed() < PATIENCE);
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub(crate) async fn run(
             died = stack.died() => Err(died),
         },
     };
-    stack.stop(progress).await?;
+    // The command has the last word.
+    stack.stop(&Progress::silent()).await?;
     code
 }
 

@@ -11,7 +11,7 @@ use crate::packages;
 use crate::progress::Progress;
 
 /// The version of the jars; deploy/compose.yaml runs the same.
-pub(crate) const KAFKA_VERSION: &str = "4.1.1";
+pub const KAFKA_VERSION: &str = "4.1.1";
 const LOG4J_VERSION: &str = "2.25.3";
 const OLDEST_JAVA: u32 = 17;
 

@@ -32,6 +32,7 @@ pub use cli::main;
 pub use datadir::DataDir;
 pub use error::{Error, Result, TakenPort};
 pub use feed::{Event, Feed, From, all_topics};
+pub use jars::KAFKA_VERSION;
 pub use options::Options;
 pub use ports::Ports;
 pub use process::Part;

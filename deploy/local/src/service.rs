@@ -57,3 +57,27 @@ fn relay_sources(ports: &Ports) -> String {
 fn loopback(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_one_that_the_program_knows() {
+        let (dir, programs) =
+            (DataDir::temporary().unwrap(), crate::options::programs_beside_us().unwrap());
+        for part in SERVICES.into_iter().chain([Part::Relay]) {
+            let spec = spec(part, &programs, &dir, &Ports::FREE, "127.0.0.1:9092");
+            let help = std::process::Command::new(&spec.program).arg("--help").output();
+            let help = help.expect("build with `cargo build --workspace --bins` first");
+            let help = String::from_utf8(help.stdout).unwrap();
+            for (variable, _) in &spec.env {
+                assert!(
+                    help.contains(&format!("[env: {variable}")),
+                    "{} does not know {variable}",
+                    part.name()
+                );
+            }
+        }
+    }
+}

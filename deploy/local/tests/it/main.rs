@@ -7,5 +7,6 @@
 )]
 
 mod command;
+mod deployment;
 mod events;
 mod machine;

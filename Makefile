@@ -1,0 +1,76 @@
+# The verbs a person types; `make` alone lists them. A fresh Debian machine with Rust is enough for all of them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up demo events test check check-rust check-deny check-proto reset clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SETTLE := $(TARGET)/debug/settle
+TOOLS := $(abspath $(TARGET))/tools
+DENY := $(TOOLS)/bin/cargo-deny
+BUF := $(TOOLS)/node_modules/.bin/buf
+
+DENY_VERSION := 0.20.2
+BUF_VERSION := 1.75.0
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Install what is missing, build, start everything; Ctrl-C ends it, the data stays
+	@deploy/setup cc postgres java mvn
+	@echo "Building the services (the first time takes some minutes)"
+	cargo build --locked --workspace --bins
+	@exec $(SETTLE) up
+
+demo: ## Against a running `make up`: place, cancel, run out of stock, and show the events
+	@test -x $(SETTLE) || { echo "start the shop first: make up" >&2; exit 1; }
+	@exec $(SETTLE) demo
+
+events: ## Against a running `make up`: print every event as it happens
+	@test -x $(SETTLE) || { echo "start the shop first: make up" >&2; exit 1; }
+	@exec $(SETTLE) events
+
+reset: ## Forget all data of `make up`
+	@test -x $(SETTLE) || { echo "there is nothing to forget: nothing was built" >&2; exit 1; }
+	@exec $(SETTLE) reset
+
+test: ## Install what is missing, build, run every test on a real Postgres and a real Kafka
+	@deploy/setup cc postgres java mvn
+	cargo build --locked --workspace --all-targets
+	$(SETTLE) infra -- cargo test --locked --workspace --no-fail-fast
+
+check: check-rust check-deny check-proto ## Formatting, lints, documentation, dependencies, protocol files
+
+check-rust:
+	@deploy/setup cc
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+# The database of advisories lives outside the package registry: a machine that cannot have it says so and goes on.
+check-deny: $(DENY)-$(DENY_VERSION)
+	$(DENY) check licenses bans sources
+	@if timeout 60 $(DENY) fetch db > /dev/null 2>&1; then \
+		echo "$(DENY) check advisories"; $(DENY) check advisories; \
+	else \
+		echo "advisories: SKIPPED, their database cannot be fetched from here"; \
+	fi
+
+check-proto: $(BUF)-$(BUF_VERSION)
+	cd proto && $(BUF) lint
+	cd proto && $(BUF) build
+
+$(DENY)-$(DENY_VERSION):
+	@deploy/setup cc
+	cargo install --locked --version $(DENY_VERSION) --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny
+	@rm -rf $(TOOLS)/build
+	@touch $@
+
+$(BUF)-$(BUF_VERSION):
+	@deploy/setup npm
+	npm install --prefix $(TOOLS) --no-save --no-fund --no-audit @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,156 @@
+//! The files of deploy/, held against the programs they deploy; no container engine is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_yaml_ng::Value;
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(deploy().join(file)).unwrap()
+}
+
+/// The services of compose.yaml with their anchors merged in.
+fn services() -> BTreeMap<String, Value> {
+    let mut compose: Value = serde_yaml_ng::from_str(&read("compose.yaml")).unwrap();
+    compose.apply_merge().unwrap();
+    serde_yaml_ng::from_value(compose["services"].clone()).unwrap()
+}
+
+fn environment(service: &Value) -> BTreeMap<String, String> {
+    serde_yaml_ng::from_value(service["environment"].clone()).unwrap_or_default()
+}
+
+fn words(list: &Value) -> Vec<String> {
+    serde_yaml_ng::from_value(list.clone()).unwrap_or_default()
+}
+
+/// The services that run a program of ours, with their commands.
+fn ours() -> BTreeMap<String, (Vec<String>, Value)> {
+    let built = services().into_iter().filter(|(_, service)| service.get("build").is_some());
+    built.map(|(name, service)| (name, (words(&service["command"]), service))).collect()
+}
+
+/// The programs that the workspace builds.
+fn programs() -> BTreeSet<String> {
+    let manifest = deploy().join("local/Cargo.toml");
+    let metadata =
+        cargo_metadata::MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap();
+    let targets = metadata.packages.iter().flat_map(|package| &package.targets);
+    targets.filter(|target| target.is_bin()).map(|target| target.name.clone()).collect()
+}
+
+#[test]
+fn every_image_is_pinned_to_a_version() {
+    let mut images: Vec<String> =
+        services().values().map(|service| service["image"].as_str().unwrap().to_owned()).collect();
+    let dockerfile = read("Dockerfile");
+    images.extend(
+        dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).map(str::to_owned),
+    );
+    for image in images.iter().filter(|image| *image != "settle:local") {
+        let tag = image.split(' ').next().unwrap().split(':').nth(1).unwrap_or_default();
+        assert!(
+            tag.contains('.') && tag.starts_with(|c: char| c.is_ascii_digit()),
+            "{image} is not pinned"
+        );
+    }
+}
+
+#[test]
+fn containers_and_settle_up_run_the_same_kafka() {
+    let image = services()["kafka"]["image"].clone();
+    assert_eq!(image, Value::from(format!("apache/kafka:{}", local::KAFKA_VERSION)));
+}
+
+#[test]
+fn the_image_holds_every_program_of_the_workspace() {
+    let dockerfile = read("Dockerfile");
+    let copied = dockerfile.lines().find_map(|line| line.trim().strip_prefix("&& cp ")).unwrap();
+    let copied: BTreeSet<_> = copied
+        .split_whitespace()
+        .filter(|word| !word.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(copied, programs());
+}
+
+#[test]
+fn every_program_but_settle_runs_and_has_a_health_check() {
+    let ours = ours();
+    for program in programs().iter().filter(|program| *program != "settle") {
+        let (command, service) = &ours[program];
+        assert_eq!(command, std::slice::from_ref(program));
+        assert!(service.get("healthcheck").is_some(), "{program} has no health check");
+    }
+}
+
+#[test]
+fn every_variable_is_one_that_the_program_knows() {
+    let programs = Path::new(env!("CARGO_BIN_EXE_settle")).parent().unwrap();
+    for (name, (command, service)) in ours() {
+        let program = programs.join(&command[0]);
+        let help = Command::new(&program).args(&command[1..]).arg("--help").output();
+        let help = help.unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; build with `cargo build --workspace --bins` first",
+                program.display()
+            )
+        });
+        let help = String::from_utf8(help.stdout).unwrap();
+        for variable in environment(&service).keys() {
+            let known = [format!("[env: {variable}="), format!("[env: {variable}]")];
+            assert!(
+                known.iter().any(|known| help.contains(known)),
+                "{name} does not know {variable}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_port_is_published_on_loopback_where_the_program_listens() {
+    for (name, (_, service)) in ours() {
+        let environment = environment(&service);
+        let listens: BTreeSet<_> = ["LISTEN", "METRICS_LISTEN", "RELAY_LISTEN"]
+            .iter()
+            .filter_map(|variable| environment.get(*variable)?.split(':').nth(1))
+            .map(|port| format!("127.0.0.1:{port}:{port}"))
+            .collect();
+        let published: BTreeSet<_> = words(&service["ports"]).into_iter().collect();
+        assert_eq!(published, listens, "the ports of {name}");
+        if let Some(port) = words(&service["healthcheck"]["test"]).get(3) {
+            assert!(
+                published.contains(&format!("127.0.0.1:{port}:{port}")),
+                "{name} is asked at {port}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_database_of_the_environment_is_made_by_the_init_script() {
+    let made = read("postgres-init.sql");
+    let urls: Vec<String> = ours()
+        .values()
+        .flat_map(|(_, service)| environment(service))
+        .filter(|(variable, _)| variable == "DATABASE_URL" || variable == "RELAY_SOURCES")
+        .flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(urls.len(), 6, "three services and the relay's three sources");
+    for url in urls {
+        let (_, rest) = url.split_once("postgres://").unwrap();
+        let (login, place) = rest.split_once('@').unwrap();
+        let (role, password) = login.split_once(':').unwrap();
+        let database = place.strip_prefix("postgres:5432/").unwrap();
+        assert!(
+            made.contains(&format!("create role {role} login password '{password}';")),
+            "{url}"
+        );
+        assert!(made.contains(&format!("create database {database} owner {database};")), "{url}");
+    }
+}
