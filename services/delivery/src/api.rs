@@ -47,9 +47,9 @@ impl DeliveryService for Api {
         request: Request<GetDeliveryRequest>,
     ) -> Result<Response<GetDeliveryResponse>, Status> {
         let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.get_ref().order_id);
+        let order_id = violations.uuid("order_id", &request.get_ref().order_id).unwrap_or_default();
         violations.finish()?;
-        let delivery = Some(self.read(order_id.unwrap_or_default()).await?);
+        let delivery = Some(self.read(order_id).await?);
         Ok(Response::new(GetDeliveryResponse { delivery }))
     }
 
@@ -68,14 +68,10 @@ impl DeliveryService for Api {
         let cause = call::cause(NAME, "DispatchDelivery", &request);
         let mut content = request.into_inner();
         let request_id = std::mem::take(&mut content.request_id);
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &content.order_id);
-        violations.request_id(&request_id);
-        violations.finish()?;
+        let order_id = check(&content.order_id, &request_id)?;
         let claim =
             Claim::new(CALLER, &request_id, "DispatchDelivery", &content, &content.order_id);
-        let delivery =
-            Some(self.act(order_id.unwrap_or_default(), claim, &Call::Dispatch, cause).await?);
+        let delivery = Some(self.act(order_id, claim, &Call::Dispatch, cause).await?);
         Ok(Response::new(DispatchDeliveryResponse { delivery }))
     }
 
@@ -86,14 +82,10 @@ impl DeliveryService for Api {
         let cause = call::cause(NAME, "CompleteDelivery", &request);
         let mut content = request.into_inner();
         let request_id = std::mem::take(&mut content.request_id);
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &content.order_id);
-        violations.request_id(&request_id);
-        violations.finish()?;
+        let order_id = check(&content.order_id, &request_id)?;
         let claim =
             Claim::new(CALLER, &request_id, "CompleteDelivery", &content, &content.order_id);
-        let delivery =
-            Some(self.act(order_id.unwrap_or_default(), claim, &Call::Complete, cause).await?);
+        let delivery = Some(self.act(order_id, claim, &Call::Complete, cause).await?);
         Ok(Response::new(CompleteDeliveryResponse { delivery }))
     }
 
@@ -105,13 +97,13 @@ impl DeliveryService for Api {
         let mut content = request.into_inner();
         let request_id = std::mem::take(&mut content.request_id);
         let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &content.order_id);
+        let order_id = violations.uuid("order_id", &content.order_id).unwrap_or_default();
         violations.request_id(&request_id);
         violations.text("reason", &content.reason, 0..=500);
         violations.finish()?;
         let claim = Claim::new(CALLER, &request_id, "FailDelivery", &content, &content.order_id);
         let call = Call::Fail { reason: content.reason };
-        let delivery = Some(self.act(order_id.unwrap_or_default(), claim, &call, cause).await?);
+        let delivery = Some(self.act(order_id, claim, &call, cause).await?);
         Ok(Response::new(FailDeliveryResponse { delivery }))
     }
 }
@@ -180,6 +172,14 @@ impl Api {
             next_page_token,
         })
     }
+}
+
+fn check(order_id: &str, request_id: &str) -> Result<Uuid, Status> {
+    let mut violations = Violations::default();
+    let order_id = violations.uuid("order_id", order_id).unwrap_or_default();
+    violations.request_id(request_id);
+    violations.finish()?;
+    Ok(order_id)
 }
 
 /// A page of ListDeliveries, as it was asked for.

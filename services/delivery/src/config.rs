@@ -8,9 +8,9 @@ use clap::Parser;
 // Otherwise it would be a group named Config, as the shared one is.
 #[group(skip)]
 pub struct Config {
-    /// What every service can be told.
     #[command(flatten)]
-    pub shared: chassis::config::Config,
+    #[expect(missing_docs, reason = "a doc comment here would replace the command's own")]
+    pub service: chassis::config::Config,
 
     /// Beginnings of addresses that no carrier delivers to, separated by commas; deliveries to them fail at once.
     #[arg(long, env = "DELIVERY_NO_CARRIER", value_delimiter = ',')]

@@ -10,7 +10,7 @@ use proto::delivery::v1::{
 };
 use uuid::Uuid;
 
-use crate::{domain::Told, store::Delivery, wire};
+use crate::{domain::Told, parcel::Delivery, wire};
 
 /// The event that tells of a change.
 pub fn outgoing(

@@ -1,6 +1,8 @@
-//! The delivery service.
+//! The process `delivery`.
+
+use clap::Parser as _;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    delivery::start().await
+    delivery::start(delivery::config::Config::parse()).await
 }

@@ -9,10 +9,10 @@ use proto::orders::v1::{OrderCancelRequested, OrderCancelled, OrderConfirmed, Or
 use uuid::Uuid;
 
 use crate::{
+    book::Book,
     domain::{self, Carriers, Decision, Heard},
     events,
     parcel::Parcel,
-    store::Book,
     wire,
 };
 

@@ -1,128 +1,14 @@
-//! Deliveries in Postgres, and the book of those that a batch touches. A row is locked before it is decided on, and every
-//! write says which version it has seen.
+//! Deliveries in Postgres. A row is locked before it is decided on, and every write says which version it has seen.
 
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
-
-use chassis::{
-    cause::{Cause, Coordination},
-    policy::{self, SaveError},
-};
+use chassis::policy::SaveError;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::{
     domain::{Late, State},
-    parcel::{Line, Parcel},
+    parcel::{Delivery, Line, Parcel},
 };
-
-/// A row: the delivery of an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// The order.
-    pub order_id: Uuid,
-    /// What is sent; none on a tombstone.
-    pub parcel: Option<Parcel>,
-    /// Where it stands.
-    pub state: State,
-    /// How its order is coordinated.
-    pub coordination: Coordination,
-    /// Grows by one with every change; the first is 1.
-    pub version: i64,
-    /// When it was opened.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-}
-
-impl Delivery {
-    /// The first row of an order.
-    pub fn new(order_id: Uuid, parcel: Option<Parcel>, state: State, cause: &Cause) -> Self {
-        Self {
-            order_id,
-            parcel,
-            state,
-            coordination: cause.coordination.unwrap_or(Coordination::Choreography),
-            version: 1,
-            created_at: cause.now,
-            updated_at: cause.now,
-        }
-    }
-
-    /// Moves on to the next state.
-    pub fn advance(&mut self, state: State, now: DateTime<Utc>) {
-        self.state = state;
-        self.version += 1;
-        // A cause that waited for the row may be older than the change it waited for.
-        self.updated_at = self.updated_at.max(now);
-    }
-}
-
-/// The deliveries that a batch touches, by order.
-#[derive(Debug, Default)]
-pub struct Book {
-    deliveries: HashMap<Uuid, Delivery>,
-    /// The versions that were loaded; absent means that there was no row.
-    loaded: HashMap<Uuid, i64>,
-}
-
-impl Book {
-    /// The delivery of an order, if there is one.
-    pub fn find(&self, order_id: Uuid) -> Option<&Delivery> {
-        self.deliveries.get(&order_id)
-    }
-
-    /// Moves the delivery of an order on; where there is none, opens it with this parcel.
-    pub fn advance(
-        &mut self,
-        order_id: Uuid,
-        state: State,
-        parcel: Option<Parcel>,
-        cause: &Cause,
-    ) -> &Delivery {
-        match self.deliveries.entry(order_id) {
-            Entry::Occupied(entry) => {
-                let delivery = entry.into_mut();
-                delivery.advance(state, cause.now);
-                delivery
-            }
-            Entry::Vacant(entry) => entry.insert(Delivery::new(order_id, parcel, state, cause)),
-        }
-    }
-}
-
-impl policy::Book for Book {
-    type Wants = BTreeSet<Uuid>;
-
-    async fn load(conn: &mut PgConnection, wants: &Self::Wants) -> sqlx::Result<Self> {
-        let order_ids: Vec<Uuid> = wants.iter().copied().collect();
-        let deliveries = lock(conn, &order_ids).await?;
-        Ok(Self {
-            loaded: deliveries
-                .iter()
-                .map(|delivery| (delivery.order_id, delivery.version))
-                .collect(),
-            deliveries: deliveries
-                .into_iter()
-                .map(|delivery| (delivery.order_id, delivery))
-                .collect(),
-        })
-    }
-
-    async fn save(self, conn: &mut PgConnection) -> Result<(), SaveError> {
-        let (known, new): (Vec<_>, Vec<_>) = self
-            .deliveries
-            .values()
-            .partition(|delivery| self.loaded.contains_key(&delivery.order_id));
-        let changed: Vec<_> = known
-            .into_iter()
-            .filter_map(|delivery| Some((delivery, *self.loaded.get(&delivery.order_id)?)))
-            .filter(|(delivery, loaded)| delivery.version != *loaded)
-            .collect();
-        insert(conn, &new).await?;
-        update(conn, &changed).await
-    }
-}
 
 /// Locks and reads the deliveries of these orders, in the one order in which everybody locks them.
 pub async fn lock(conn: &mut PgConnection, order_ids: &[Uuid]) -> sqlx::Result<Vec<Delivery>> {
@@ -176,7 +62,8 @@ pub async fn page(
     rows.iter().map(read).collect()
 }
 
-async fn insert(conn: &mut PgConnection, new: &[&Delivery]) -> Result<(), SaveError> {
+/// Writes the first rows of orders.
+pub async fn insert(conn: &mut PgConnection, new: &[&Delivery]) -> Result<(), SaveError> {
     if new.is_empty() {
         return Ok(());
     }

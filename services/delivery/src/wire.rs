@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::State,
-    parcel::{Line, Parcel},
-    store::Delivery,
+    parcel::{Delivery, Line, Parcel},
 };
 
 /// A delivery as callers see it.

@@ -9,7 +9,7 @@ use chassis::{
     telemetry::TraceContext,
     testing::{Database, Sender},
 };
-use delivery::{api::Api, domain::Carriers, store::Book};
+use delivery::{api::Api, book::Book, domain::Carriers};
 use proto::{
     delivery::v1::{
         CompleteDeliveryRequest, Delivery, DispatchDeliveryRequest, FailDeliveryRequest,
