@@ -193,6 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_every_setting_its_variable_and_its_default() {
+        use clap::CommandFactory;
+        let readme = include_str!("../README.md");
+        for argument in Config::command().get_arguments() {
+            let (Some(long), Some(variable)) = (argument.get_long(), argument.get_env()) else {
+                continue;
+            };
+            let start = format!("| `--{long}` | `{}` |", variable.to_string_lossy());
+            let row = readme.lines().find(|line| line.starts_with(&start)).expect(&start);
+            for default in argument.get_default_values() {
+                assert!(row.contains(&format!("`{}`", default.to_string_lossy())), "{row}");
+            }
+        }
+    }
+
+    #[test]
     fn a_password_is_not_printed() {
         assert!(!format!("{:?}", parse(&[])).contains("secret"));
     }

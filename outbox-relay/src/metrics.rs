@@ -15,6 +15,17 @@ const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 const ROWS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
 
+/// The reasons of failures, so that an alarm sees a zero before the first one.
+const REASONS: [&str; 7] = [
+    "transient",
+    "too_large",
+    "invalid",
+    "unknown_topic",
+    "unauthorised",
+    "stalled",
+    "unreachable",
+];
+
 /// The instruments of the process; each source takes its own view.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -40,7 +51,9 @@ impl Telemetry {
 
     /// The instruments of one source.
     pub fn source(&self, name: &str) -> Metrics {
-        Metrics::new(&self.provider.meter("outbox-relay"), name)
+        let metrics = Metrics::new(&self.provider.meter("outbox-relay"), name);
+        metrics.start_at_zero();
+        metrics
     }
 }
 
@@ -133,6 +146,18 @@ impl Metrics {
                 "From handing an event to Kafka's client to its acknowledgement; the slowest of each batch",
             ),
         }
+    }
+
+    fn start_at_zero(&self) {
+        let [source] = &self.source;
+        for reason in REASONS {
+            self.failed.add(0, &[source.clone(), KeyValue::new("reason", reason)]);
+        }
+        for counter in [&self.published, &self.retries, &self.rotations, &self.rotations_blocked] {
+            counter.add(0, &self.source);
+        }
+        self.owner(false);
+        self.in_flight(0);
     }
 
     /// The size of the backlog and the age of its oldest row, as measured by SQL.

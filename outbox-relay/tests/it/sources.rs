@@ -22,13 +22,13 @@ async fn a_database_that_is_missing_does_not_stop_the_other() {
     assert_eq!(relay.page("/readyz").await.0, 503);
     assert_eq!(relay.page("/healthz").await.0, 200);
     let (_, metrics) = relay.page("/metrics").await;
-    for name in [
-        "outbox_relay_published",
-        "outbox_wait_duration",
-        "messaging_client_sent_messages",
-        "outbox_relay_owner",
-    ] {
-        assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
+    let documented = include_str!("../../README.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for name in
+        documented.filter(|name| name.starts_with("outbox_") || name.starts_with("messaging_"))
+    {
+        assert!(metrics.contains(&format!("# TYPE {name} ")), "{name} is missing in\n{metrics}");
     }
     relay.stop().await.unwrap();
 }
