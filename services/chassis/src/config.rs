@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 /// The settings every service shares.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Config {
     /// The service's own Postgres database, as a URL.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]

@@ -44,3 +44,13 @@ pub enum StockCheck {
     /// Ask products, and refuse when it cannot be asked: consistent, and down when products is.
     Live,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        super::Config::command().debug_assert();
+    }
+}
