@@ -1,0 +1,200 @@
+//! Messages that nobody of ours would send like that: again, in the wrong order, of unknown types, and broken.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use local::{Event, Part};
+use proto::{
+    operations::v1::{GetTrailRequest, ListParkedRequest, ParkedMessage, SkipParkedRequest},
+    orders::v1::OrderState,
+};
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use uuid::Uuid;
+
+use crate::shop::{Shop, until};
+
+pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let order = shop.place(&product, 2).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    shop.cancel(&order.order_id).await?;
+    let settled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+    shop.until_stock(&product, 5).await?;
+    let events = settled_events(&shop, &order.order_id).await?;
+
+    // Everything again, backwards, and then forwards.
+    let sender = Sender::new(&shop)?;
+    for event in events.iter().rev().chain(&events) {
+        sender
+            .send(
+                &event.topic,
+                &order.order_id,
+                &headers_of(event),
+                event.payload.to_string().as_bytes(),
+            )
+            .await?;
+    }
+    for part in [Part::Orders, Part::Products, Part::Delivery] {
+        until(&format!("{part:?} has absorbed every duplicate"), async || {
+            let request = GetTrailRequest { order_id: order.order_id.clone() };
+            let trail = shop.operations(part)?.get_trail(request).await?.into_inner().entries;
+            let messages: Vec<_> = trail.iter().filter(|it| !it.topic.is_empty()).collect();
+            assert!(!messages.is_empty());
+            match messages.iter().find(|it| it.deliveries != 3) {
+                Some(missing) => {
+                    bail!("{} was delivered {} times", missing.r#type, missing.deliveries)
+                }
+                None => Ok(()),
+            }
+        })
+        .await?;
+    }
+    let after = shop.order(&order.order_id).await?;
+    assert_eq!((after.state(), after.revision), (OrderState::Cancelled, settled.revision));
+    assert_eq!((shop.stock(&product).await?, shop.replica(&product).await?), (5, 5));
+    Ok(())
+}
+
+pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(2).await?;
+    let sender = Sender::new(&shop)?;
+    let stuck = Uuid::now_v7().to_string();
+    let broken = [("ce_type", "shop.orders.v1.OrderPlaced".to_owned())];
+    sender.send("shop.orders.events", &stuck, &broken, b"{ this is not JSON").await?;
+    // A later message of the key is sound, and waits behind it all the same.
+    let cancelled = headers("shop.orders.v1.OrderCancelled", &stuck);
+    let payload = format!(r#"{{"orderId": "{stuck}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
+    sender.send("shop.orders.events", &stuck, &cancelled, payload.as_bytes()).await?;
+
+    let order = shop.place(&product, 1).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    for part in [Part::Products, Part::Delivery] {
+        let both = format!("{part:?} has parked both");
+        let parked = until(&both, async || {
+            let parked = parked(&shop, part, &stuck).await?;
+            if parked.len() == 2 { Ok(parked) } else { bail!("it has parked {parked:?}") }
+        });
+        let first = parked.await?.into_iter().next().context("the first of two")?;
+        assert!(first.reason.contains("ce_specversion"), "{}", first.reason);
+        let skip = SkipParkedRequest {
+            key: stuck.clone(),
+            parked_id: first.parked_id,
+            reason: "a scenario sent it".to_owned(),
+        };
+        let answer = shop.operations(part)?.skip_parked(skip).await?.into_inner();
+        assert_eq!(answer.handled, 1, "the one behind it was sound");
+        assert!(parked_now(&shop, part, &stuck).await?);
+    }
+    assert_eq!(shop.stock(&product).await?, 1);
+    Ok(())
+}
+
+pub(crate) async fn unknown(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(2).await?;
+    let sender = Sender::new(&shop)?;
+    let order = shop.place(&product, 1).await?;
+    let confirmed = shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    for topic in ["shop.orders.events", "shop.products.events", "shop.delivery.events"] {
+        let unheard_of = headers("shop.weather.v1.RainStarted", &order.order_id);
+        sender.send(topic, &order.order_id, &unheard_of, b"{}").await?;
+    }
+    // Behind them in the same partitions, so that they have been passed when this one is handled.
+    shop.cancel(&order.order_id).await?;
+    let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+    assert_eq!(cancelled.revision, confirmed.revision + 2);
+    shop.until_stock(&product, 2).await?;
+    for part in [Part::Orders, Part::Products, Part::Delivery] {
+        assert_eq!(parked(&shop, part, &order.order_id).await?, []);
+    }
+    Ok(())
+}
+
+async fn parked_now(shop: &Shop, part: Part, key: &str) -> anyhow::Result<bool> {
+    Ok(parked(shop, part, key).await?.is_empty())
+}
+
+async fn parked(shop: &Shop, part: Part, key: &str) -> anyhow::Result<Vec<ParkedMessage>> {
+    let request = ListParkedRequest { key: key.to_owned(), ..Default::default() };
+    Ok(shop.operations(part)?.list_parked(request).await?.into_inner().messages)
+}
+
+async fn settled_events(shop: &Shop, order_id: &str) -> anyhow::Result<Vec<Event>> {
+    let events = shop
+        .until_events(
+            order_id,
+            &[
+                "OrderPlaced",
+                "StockReserved",
+                "ProductChanged",
+                "DeliveryStarted",
+                "OrderConfirmed",
+                "OrderCancelRequested",
+                "DeliveryCancelled",
+                "OrderCancelled",
+                "ProductChanged",
+            ],
+        )
+        .await?;
+    Ok(events)
+}
+
+/// The headers as a service would set them.
+fn headers<'a>(event_type: &str, order_id: &str) -> Vec<(&'a str, String)> {
+    vec![
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_id", Uuid::now_v7().to_string()),
+        ("ce_type", event_type.to_owned()),
+        ("ce_source", "orders".to_owned()),
+        (
+            "ce_time",
+            chrono::DateTime::from_timestamp(1_790_000_000, 0).unwrap_or_default().to_rfc3339(),
+        ),
+        ("ce_correlationid", order_id.to_owned()),
+        ("content-type", "application/json".to_owned()),
+    ]
+}
+
+/// The headers of an event that was seen, as far as handling it needs them.
+fn headers_of(event: &Event) -> Vec<(&'static str, String)> {
+    vec![
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_id", event.id.clone()),
+        ("ce_type", event.r#type.clone()),
+        ("ce_source", event.source.clone()),
+        ("ce_time", event.time.clone()),
+        ("ce_correlationid", event.order.clone().unwrap_or_default()),
+        ("ce_causationid", event.cause.clone().unwrap_or_default()),
+        ("content-type", "application/json".to_owned()),
+    ]
+}
+
+struct Sender(FutureProducer);
+
+impl Sender {
+    fn new(shop: &Shop) -> anyhow::Result<Self> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", shop.stack.kafka_bootstrap())
+            .set("partitioner", "murmur2_random");
+        Ok(Self(config.create()?))
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        key: &str,
+        headers: &[(&str, String)],
+        payload: &[u8],
+    ) -> anyhow::Result<()> {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        });
+        let record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
+        self.0.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
+        Ok(())
+    }
+}

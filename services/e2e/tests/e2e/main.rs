@@ -1,0 +1,114 @@
+//! The shop as its users meet it: real processes, Postgres and Kafka. The scenarios share one stack, one after the other,
+//! each with products of its own; whatever a scenario stops, it starts again.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod shop;
+
+mod bad_input;
+mod idempotency;
+mod injected;
+mod outages;
+mod races;
+mod shutdown;
+mod stock_check;
+mod walkthrough;
+
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use shop::Shop;
+use tokio::runtime::Runtime;
+
+/// The stack, started by the first scenario that runs.
+struct Stage {
+    runtime: Runtime,
+    /// Why it did not start, if it did not; nobody tries twice.
+    shop: OnceLock<Result<Shop, String>>,
+}
+
+impl Stage {
+    fn trial<F>(
+        self: &Arc<Self>,
+        name: &str,
+        scenario: impl Fn(Shop) -> F + Send + 'static,
+    ) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let stage = Arc::clone(self);
+        Trial::test(name, move || {
+            let open =
+                || stage.runtime.block_on(Shop::open()).map_err(|error| format!("{error:?}"));
+            let shop = stage.shop.get_or_init(open).as_ref()?;
+            let ended = stage.runtime.block_on(scenario(shop.clone()));
+            ended.map_err(|error| Failed::from(format!("{error:?}\n{}", shop.whereabouts())))
+        })
+    }
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // They share one stack, and stop parts of it.
+    arguments.test_threads = Some(1);
+    let runtime = Runtime::new().expect("start a runtime");
+    let stage = Arc::new(Stage { runtime, shop: OnceLock::new() });
+    let trials = vec![
+        stage.trial(
+            "an_order_is_confirmed_and_cancelled_and_the_stock_comes_back",
+            walkthrough::confirm_and_cancel,
+        ),
+        stage.trial(
+            "a_dispatched_order_cannot_be_cancelled_and_completes",
+            walkthrough::dispatch_and_complete,
+        ),
+        stage.trial(
+            "an_order_beyond_the_stock_is_cancelled_and_nothing_is_taken",
+            walkthrough::out_of_stock,
+        ),
+        stage.trial(
+            "an_order_of_several_products_is_reserved_whole_or_not_at_all",
+            walkthrough::all_or_nothing,
+        ),
+        stage.trial("a_failed_delivery_cancels_its_order", walkthrough::delivery_fails),
+        stage.trial("a_watch_shows_every_state_in_order_and_resumes", walkthrough::watch),
+        stage.trial("every_service_tells_what_it_did_for_an_order", walkthrough::trail),
+        stage.trial("the_same_request_id_places_one_order", idempotency::same_request),
+        stage.trial("a_request_id_is_not_reused_for_another_request", idempotency::other_content),
+        stage.trial("the_last_piece_goes_to_one_of_two_customers", races::last_piece),
+        stage.trial(
+            "a_cancel_that_races_a_rejection_leaves_no_phantom_stock",
+            races::cancel_while_rejected,
+        ),
+        stage.trial(
+            "a_cancel_that_races_the_dispatch_is_decided_once",
+            races::cancel_while_dispatched,
+        ),
+        stage.trial("bad_input_names_every_violation_and_writes_nothing", bad_input::violations),
+        stage.trial("forbidden_transitions_are_refused", bad_input::forbidden),
+        stage.trial("duplicated_and_reordered_events_change_nothing", injected::duplicates),
+        stage.trial("an_undecodable_event_parks_its_key_and_others_flow", injected::poison),
+        stage.trial("unknown_events_are_passed_over", injected::unknown),
+        stage.trial("the_live_check_refuses_orders_while_products_is_down", stock_check::live),
+        stage.trial("the_replica_check_refuses_a_known_shortage", stock_check::replica),
+        stage.trial("orders_settle_after_products_was_down", outages::products),
+        stage.trial("orders_settle_after_delivery_was_down", outages::delivery),
+        stage.trial("orders_settle_after_the_relay_was_killed", outages::relay),
+        stage.trial("orders_settle_after_kafka_was_down", outages::kafka),
+        stage.trial("orders_settle_after_postgres_was_restarted", outages::postgres),
+        stage.trial(
+            "orders_settle_after_every_service_was_killed_in_turn",
+            outages::kill_everything_in_turn,
+        ),
+        stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
+        stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(Ok(shop)) = stage.shop.get() {
+        stage.runtime.block_on(shop.close());
+    }
+    conclusion.exit();
+}

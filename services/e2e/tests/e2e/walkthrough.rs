@@ -1,0 +1,226 @@
+//! The labs of the tutorial: order, cancel, roll back, and what else can befall an order.
+
+use anyhow::Context as _;
+use local::{Event, Part};
+use proto::{
+    delivery::v1::{
+        CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest, FailDeliveryRequest,
+    },
+    operations::v1::{GetTrailRequest, TrailOutcome},
+    orders::v1::{CancelReason, OrderState, WatchOrderRequest, WatchOrderResponse},
+};
+use tonic::{Code, Streaming};
+use tonic_types::StatusExt as _;
+
+use crate::shop::{Shop, request};
+
+pub(crate) async fn confirm_and_cancel(shop: Shop) -> anyhow::Result<()> {
+    let before = shop.stock("tv").await?;
+    assert_eq!((before, shop.replica("tv").await?), (10, 10));
+
+    let order = shop.place("tv", 1).await?;
+    assert_eq!((order.state(), order.revision), (OrderState::Pending, 1));
+    assert_eq!(order.total.context("total")?.units, 10_000);
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    shop.until_delivery(&order.order_id, DeliveryState::Ready).await?;
+    assert_eq!(shop.stock("tv").await?, 9);
+    shop.until_replica("tv", 9).await?;
+
+    let cancelling = shop.cancel(&order.order_id).await?;
+    assert_eq!(cancelling.state(), OrderState::Cancelling);
+    let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+    assert_eq!(cancelled.cancel_reason(), CancelReason::Customer);
+    shop.until_delivery(&order.order_id, DeliveryState::Cancelled).await?;
+    shop.until_stock("tv", 10).await?;
+    shop.until_replica("tv", 10).await?;
+
+    let events = shop
+        .until_events(
+            &order.order_id,
+            &[
+                "OrderPlaced",
+                "StockReserved",
+                "ProductChanged",
+                "DeliveryStarted",
+                "OrderConfirmed",
+                "OrderCancelRequested",
+                "DeliveryCancelled",
+                "OrderCancelled",
+                "ProductChanged",
+            ],
+        )
+        .await?;
+    assert_caused(&events, "OrderCancelled", "DeliveryCancelled");
+    assert_caused(&events, "DeliveryCancelled", "OrderCancelRequested");
+    let states: Vec<_> =
+        cancelled.transitions.iter().map(|it| (it.state(), it.cause.as_str())).collect();
+    assert_eq!(states[0], (OrderState::Pending, "PlaceOrder"));
+    assert_eq!(states[1].0, OrderState::Confirmed);
+    assert_eq!(states[2], (OrderState::Cancelling, "CancelOrder"));
+    assert_eq!(states[3], (OrderState::Cancelled, "DeliveryCancelled"));
+    assert!(
+        cancelled.transitions.iter().all(|it| it.trace_id.len() == 32),
+        "{:?}",
+        cancelled.transitions
+    );
+    Ok(())
+}
+
+pub(crate) async fn dispatch_and_complete(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let order = shop.place(&product, 2).await?;
+    let order_id = order.order_id;
+    shop.until_order(&order_id, OrderState::Confirmed).await?;
+    shop.until_delivery(&order_id, DeliveryState::Ready).await?;
+    let dispatch = DispatchDeliveryRequest { order_id: order_id.clone(), ..Default::default() };
+    shop.delivery.clone().dispatch_delivery(dispatch).await?;
+
+    let cancelling = shop.cancel(&order_id).await?;
+    assert_eq!(cancelling.state(), OrderState::Cancelling);
+    let kept = shop.until_order(&order_id, OrderState::Confirmed).await?;
+    assert!(kept.cancel_refused, "{kept:?}");
+    let again = shop.cancel(&order_id).await.expect_err("a refused cancel stays refused");
+    assert_eq!(again.code(), Code::FailedPrecondition);
+    assert_eq!(again.get_details_error_info().context("error info")?.reason, "CANCEL_REFUSED");
+
+    let complete = CompleteDeliveryRequest { order_id: order_id.clone(), ..Default::default() };
+    shop.delivery.clone().complete_delivery(complete).await?;
+    shop.until_order(&order_id, OrderState::Completed).await?;
+    assert_eq!(shop.stock(&product).await?, 3);
+    let after = shop.cancel(&order_id).await.expect_err("a completed order is not cancelled");
+    assert_eq!(after.get_details_error_info().context("error info")?.reason, "ORDER_COMPLETED");
+    Ok(())
+}
+
+pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
+    shop.until_stock("tv", 10).await?;
+    let order = shop.place("tv", 100).await?;
+    assert_eq!(order.state(), OrderState::Pending);
+    let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+    assert_eq!(cancelled.cancel_reason(), CancelReason::OutOfStock);
+
+    let chain = [
+        "OrderPlaced",
+        "DeliveryStarted",
+        "ProductOutOfStock",
+        "OrderCancelled",
+        "DeliveryCancelled",
+    ];
+    let events = shop.until_events(&order.order_id, &chain).await?;
+    assert_caused(&events, "DeliveryStarted", "OrderPlaced");
+    assert_caused(&events, "ProductOutOfStock", "OrderPlaced");
+    assert_caused(&events, "OrderCancelled", "ProductOutOfStock");
+    assert_caused(&events, "DeliveryCancelled", "OrderCancelled");
+    assert_eq!(shop.stock("tv").await?, 10);
+    assert_eq!(shop.replica("tv").await?, 10);
+
+    // products knows this cancellation for the consequence of its own decision.
+    let outcomes = crate::shop::until("products has handled OrderCancelled", async || {
+        let request = GetTrailRequest { order_id: order.order_id.clone() };
+        let trail = shop.operations(Part::Products)?.get_trail(request).await?.into_inner();
+        let of = |name: &str| {
+            trail.entries.iter().find(|it| it.r#type.ends_with(name)).map(|it| it.outcome())
+        };
+        Ok((of("OrderPlaced").context("placed")?, of("OrderCancelled").context("cancelled")?))
+    });
+    assert_eq!(outcomes.await?, (TrailOutcome::Applied, TrailOutcome::OwnOrigin));
+    Ok(())
+}
+
+pub(crate) async fn all_or_nothing(shop: Shop) -> anyhow::Result<()> {
+    let (plenty, scarce) = (shop.product(10).await?, shop.product(1).await?);
+    let too_much = shop.place_request(request(&[(&plenty, 3), (&scarce, 2)])).await?;
+    shop.until_order(&too_much.order_id, OrderState::Cancelled).await?;
+    assert_eq!((shop.stock(&plenty).await?, shop.stock(&scarce).await?), (10, 1));
+
+    let fits = shop.place_request(request(&[(&plenty, 3), (&scarce, 1)])).await?;
+    assert_eq!(fits.total.context("total")?.units, 40_000);
+    shop.until_order(&fits.order_id, OrderState::Confirmed).await?;
+    assert_eq!((shop.stock(&plenty).await?, shop.stock(&scarce).await?), (7, 0));
+    Ok(())
+}
+
+pub(crate) async fn delivery_fails(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(4).await?;
+    let order = shop.place(&product, 4).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    let fail = FailDeliveryRequest {
+        order_id: order.order_id.clone(),
+        reason: "the bridge is out".to_owned(),
+        ..Default::default()
+    };
+    shop.delivery.clone().fail_delivery(fail).await?;
+    let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+    assert_eq!(cancelled.cancel_reason(), CancelReason::DeliveryFailed);
+    shop.until_stock(&product, 4).await
+}
+
+pub(crate) async fn watch(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let order = shop.place(&product, 1).await?;
+    let order_id = order.order_id;
+    let follow = |after_revision| WatchOrderRequest { order_id: order_id.clone(), after_revision };
+    let mut stream = shop.orders.clone().watch_order(follow(0)).await?.into_inner();
+    let mut seen = vec![next(&mut stream).await?];
+    while seen.last() != Some(&(OrderState::Confirmed, 2)) {
+        seen.push(next(&mut stream).await?);
+    }
+    drop(stream);
+
+    let mut stream = shop.orders.clone().watch_order(follow(2)).await?.into_inner();
+    shop.cancel(&order_id).await?;
+    assert_eq!(next(&mut stream).await?, (OrderState::Cancelling, 3));
+    assert_eq!(next(&mut stream).await?, (OrderState::Cancelled, 4));
+    assert!(stream.message().await?.is_none(), "a cancelled order's watch ends");
+
+    // Everything again, from the beginning of what was seen.
+    let mut stream = shop.orders.clone().watch_order(follow(1)).await?.into_inner();
+    for revision in 2..=4 {
+        assert_eq!(next(&mut stream).await?.1, revision);
+    }
+    assert!(stream.message().await?.is_none());
+    Ok(())
+}
+
+async fn next(stream: &mut Streaming<WatchOrderResponse>) -> anyhow::Result<(OrderState, i64)> {
+    let order = stream.message().await?.context("the watch ended")?.order.context("no order")?;
+    Ok((order.state(), order.revision))
+}
+
+pub(crate) async fn trail(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let order = shop.place(&product, 1).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    // The call, and what orders (3), products (1) and delivery (2) heard of it.
+    let entries = crate::shop::until("all of it is handled", async || {
+        let mut entries = Vec::new();
+        for part in [Part::Orders, Part::Products, Part::Delivery] {
+            let request = GetTrailRequest { order_id: order.order_id.clone() };
+            entries.extend(shop.operations(part)?.get_trail(request).await?.into_inner().entries);
+        }
+        if entries.len() == 7 { Ok(entries) } else { anyhow::bail!("{entries:?}") }
+    })
+    .await?;
+    // One tree: everything but the call was emitted by something else in it.
+    let emitted: Vec<_> =
+        entries.iter().flat_map(|it| &it.emitted).map(|it| it.event_id.as_str()).collect();
+    let (roots, handled): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|it| it.r#type == "PlaceOrder");
+    assert_eq!((roots.len(), handled.len()), (1, 6), "{entries:?}");
+    for entry in handled {
+        assert!(emitted.contains(&entry.event_id.as_str()), "{entry:?}");
+        assert!(entries.iter().any(|cause| cause.event_id == entry.causation_id), "{entry:?}");
+        assert_eq!(entry.deliveries, 1, "{entry:?}");
+    }
+    Ok(())
+}
+
+/// The event's cause is the other one.
+pub(crate) fn assert_caused(events: &[Event], event: &str, cause: &str) {
+    let find = |name: &str| events.iter().find(|it| it.short_type() == name).expect(name);
+    assert_eq!(
+        find(event).cause.as_deref(),
+        Some(find(cause).id.as_str()),
+        "{event} was not caused by {cause}"
+    );
+}
