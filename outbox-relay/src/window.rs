@@ -100,6 +100,8 @@ pub struct Reader {
     /// The sequence's value when the last window was opened: how far it has run since tells a small window from a large one.
     sequence: Option<i64>,
     clock: Option<(DateTime<Utc>, Instant)>,
+    /// The last window's end that was handed on, and when the last empty one was.
+    told: Option<Snapshot>,
     empty_told: Option<Instant>,
 }
 
@@ -121,6 +123,7 @@ impl Reader {
             chunks,
             sequence: None,
             clock: None,
+            told: None,
             empty_told: None,
         }
     }
@@ -254,6 +257,7 @@ impl Reader {
         }
         if ends {
             self.acked = target.clone();
+            self.told = Some(target.clone());
         } else {
             self.within = Some(Within { target: target.clone(), sent_seq: last });
         }
@@ -262,7 +266,8 @@ impl Reader {
 
     /// A window without rows: told from time to time, so that the cursor follows and the ring can be emptied.
     async fn nothing(&mut self, target: Snapshot) -> Result<Progress, Error> {
-        if self.empty_told.is_some_and(|told| told.elapsed() < EMPTY_EVERY) {
+        let recent = self.empty_told.is_some_and(|told| told.elapsed() < EMPTY_EVERY);
+        if recent || self.told.as_ref() == Some(&target) {
             self.acked = target;
             return Ok(Progress::Nothing);
         }
@@ -276,6 +281,7 @@ impl Reader {
     /// The open window has no more rows.
     async fn end(&mut self, target: Snapshot) -> Result<Progress, Error> {
         self.acked = target.clone();
+        self.told = Some(target.clone());
         let chunk = Chunk { target, rows: Vec::new(), ends: true, claimed_at: None };
         Ok(if self.chunks.send(chunk).await.is_ok() { Progress::Rows } else { Progress::Unwanted })
     }
