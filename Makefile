@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test check check-rust check-deny check-proto reset clean
+.PHONY: help up demo events test bench check check-rust check-deny check-proto reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
@@ -39,6 +39,11 @@ test: ## Install what is missing, build, run every test on a real Postgres and a
 	@deploy/setup cc postgres java mvn
 	cargo build --locked --workspace --all-targets
 	$(SETTLE) infra -- cargo test --locked --workspace --no-fail-fast
+
+bench: ## Orders settled per second on this machine, from a release build
+	@deploy/setup cc postgres java mvn
+	cargo build --locked --release --workspace --bins
+	cargo bench --locked -p e2e
 
 check: check-rust check-deny check-proto ## Formatting, lints, documentation, dependencies, protocol files
 

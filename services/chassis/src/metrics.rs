@@ -9,6 +9,10 @@ use opentelemetry::{
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
+/// Up to ten seconds; OpenTelemetry's boundaries for durations, with finer ones below.
+const SECONDS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 5.0, 10.0];
+
 /// What is counted and measured.
 #[derive(Debug)]
 pub(crate) struct Instruments {
@@ -30,10 +34,15 @@ pub(crate) fn instruments() -> &'static Instruments {
     INSTRUMENTS.get_or_init(|| {
         let meter = global::meter("settle");
         Instruments {
-            call_duration: meter.f64_histogram("rpc.server.call.duration").with_unit("s").build(),
+            call_duration: meter
+                .f64_histogram("rpc.server.call.duration")
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
             process_duration: meter
                 .f64_histogram("messaging.process.duration")
                 .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
                 .build(),
             messages: meter.u64_counter("inbox.messages").build(),
             duplicates: meter.u64_counter("inbox.duplicates").build(),

@@ -260,7 +260,9 @@ impl Service {
                 .chain(&["shop.operations.v1.OperationsService", "grpc.health.v1.Health"]);
             let mut builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that a caller can read the details of an error.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET);
             for name in names {
                 builder = builder.with_service_name(*name);
             }
