@@ -79,71 +79,57 @@ pub struct Metrics {
 
 impl Metrics {
     fn new(meter: &Meter, name: &str) -> Self {
-        let seconds = |name: &'static str, about: &'static str| {
-            meter
-                .f64_histogram(name)
-                .with_unit("s")
-                .with_boundaries(SECONDS.to_vec())
-                .with_description(about)
-                .build()
-        };
-        let counter = |name: &'static str, about: &'static str| {
-            meter.u64_counter(name).with_description(about).build()
-        };
-        let gauge = |name: &'static str, about: &'static str| {
-            meter.u64_gauge(name).with_description(about).build()
-        };
         Self {
             source: [KeyValue::new("source", name.to_owned())],
             backlog: gauge(
+                meter,
                 "outbox.backlog",
                 "Rows not yet acknowledged, by SQL; counted up to 100000",
             ),
-            oldest: meter
-                .f64_gauge("outbox.oldest.age")
-                .with_unit("s")
-                .with_description("Age of the oldest row not yet acknowledged, by SQL")
-                .build(),
+            oldest: age(
+                meter,
+                "outbox.oldest.age",
+                "Age of the oldest row not yet acknowledged, by SQL",
+            ),
             measured: gauge(
+                meter,
                 "outbox.measured",
-                "1 while backlog and age are fresh, 0 when Postgres did not answer",
+                "1 while backlog and age are fresh, 0 without an answer",
             ),
             waited: seconds(
+                meter,
                 "outbox.wait.duration",
-                "From the row's creation to its reading; sampled in long windows",
+                "From a row's creation to its reading; sampled",
             ),
-            published: counter("outbox.relay.published", "Rows that the cursor has passed"),
+            published: counter(meter, "outbox.relay.published", "Rows that the cursor has passed"),
             failed: counter(
+                meter,
                 "outbox.relay.failed",
-                "Deliveries that failed and stopped the source, by reason",
+                "Failures that stopped the source, by reason",
             ),
             retries: counter(
+                meter,
                 "outbox.relay.retries",
                 "Times that shipping started again from the cursor",
             ),
-            rotations: counter("outbox.relay.rotations", "Children of the ring truncated"),
+            rotations: counter(meter, "outbox.relay.rotations", "Children of the ring truncated"),
             rotations_blocked: counter(
+                meter,
                 "outbox.relay.rotations.blocked",
-                "Truncations given up because of a lock",
+                "Truncations given up for a lock",
             ),
-            window: meter
-                .u64_histogram("outbox.relay.window.rows")
-                .with_boundaries(ROWS.to_vec())
-                .with_description("Rows per window")
-                .build(),
-            in_flight: meter
-                .u64_gauge("outbox.relay.in_flight")
-                .with_unit("By")
-                .with_description("Bytes on their way to Kafka")
-                .build(),
-            owner: gauge("outbox.relay.owner", "1 while this relay holds the lease"),
+            window: rows(meter, "outbox.relay.window.rows", "Rows per window"),
+            in_flight: bytes(meter, "outbox.relay.in_flight", "Bytes on their way to Kafka"),
+            owner: gauge(meter, "outbox.relay.owner", "1 while this relay holds the lease"),
             sent: counter(
+                meter,
                 "messaging.client.sent.messages",
                 "Events handed to Kafka's client, by topic",
             ),
             sending: seconds(
+                meter,
                 "messaging.client.operation.duration",
-                "From handing an event to Kafka's client to its acknowledgement; the slowest of each batch",
+                "To the acknowledgement; slowest of a batch",
             ),
         }
     }
@@ -234,4 +220,33 @@ fn messaging(operation: &'static str) -> [KeyValue; 2] {
         KeyValue::new("messaging.system", "kafka"),
         KeyValue::new("messaging.operation.name", operation),
     ]
+}
+
+fn counter(meter: &Meter, name: &'static str, about: &'static str) -> Counter<u64> {
+    meter.u64_counter(name).with_description(about).build()
+}
+
+fn gauge(meter: &Meter, name: &'static str, about: &'static str) -> Gauge<u64> {
+    meter.u64_gauge(name).with_description(about).build()
+}
+
+fn bytes(meter: &Meter, name: &'static str, about: &'static str) -> Gauge<u64> {
+    meter.u64_gauge(name).with_unit("By").with_description(about).build()
+}
+
+fn age(meter: &Meter, name: &'static str, about: &'static str) -> Gauge<f64> {
+    meter.f64_gauge(name).with_unit("s").with_description(about).build()
+}
+
+fn seconds(meter: &Meter, name: &'static str, about: &'static str) -> Histogram<f64> {
+    meter
+        .f64_histogram(name)
+        .with_unit("s")
+        .with_boundaries(SECONDS.to_vec())
+        .with_description(about)
+        .build()
+}
+
+fn rows(meter: &Meter, name: &'static str, about: &'static str) -> Histogram<u64> {
+    meter.u64_histogram(name).with_boundaries(ROWS.to_vec()).with_description(about).build()
 }
