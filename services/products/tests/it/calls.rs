@@ -1,5 +1,7 @@
 //! What each call answers, what it refuses and with which details, and that a refusal writes nothing.
 
+use std::time::Duration;
+
 use chassis::doorbell::Doorbell;
 use products::api::Api;
 use proto::{
@@ -130,7 +132,8 @@ async fn a_change_rings_for_the_relay_when_it_is_committed() {
     carrier.spawn(doorbell.clone().carry(shop.database.options.clone(), shutdown.clone()));
     let api = Api::new(shop.pool().clone(), doorbell);
     adjust(&api, delta("tv", 1)).await.unwrap();
-    relay.recv().await.unwrap();
+    let rung = tokio::time::timeout(Duration::from_secs(20), relay.recv()).await;
+    rung.expect("it rings").unwrap();
     shutdown.cancel();
     carrier.join_all().await;
 }

@@ -1,7 +1,10 @@
 //! Two consumers of one service on the same messages, as a rebalance may have it: nothing is done twice, no row is
 //! overwritten.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chassis::{
     cause::{Cause, Coordination},
@@ -163,12 +166,14 @@ async fn whoever_comes_second_waits_for_the_rows_it_needs() {
     assert_eq!(shop.state(second).await.as_deref(), Some("REJECTED"));
 }
 
-/// Until a transaction of this database waits for a lock.
+/// Until a transaction of this database waits for a lock; not for ever, in case none does.
 async fn waited_for(pool: &sqlx::PgPool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
     let waiting = "select exists (
                        select from pg_stat_activity
                        where datname = current_database() and wait_event_type = 'Lock')";
     while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
+        assert!(Instant::now() < give_up, "nobody waits for the rows");
         tokio::task::yield_now().await;
     }
 }
