@@ -5,8 +5,6 @@ use clap::Parser;
 /// The delivery service: opens a delivery for every order, and arbitrates between cancelling and shipping.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "delivery", version)]
-// Otherwise it would be a group named Config, as the shared one is.
-#[group(skip)]
 pub struct Config {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the command's own")]
