@@ -30,6 +30,10 @@ use crate::{
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// In characters.
+const LONGEST_KEY: usize = 500;
+/// The end of the year 9999.
+const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
 /// How many messages of each topic this consumer has not handled, as librdkafka last reckoned.
 #[derive(Clone, Debug, Default)]
@@ -212,12 +216,23 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         kafka_time: message
             .timestamp()
             .to_millis()
+            // Anything else is not a time that Kafka came up with, nor one that Postgres can keep.
+            .filter(|millis| (0..=LATEST_MILLIS).contains(millis))
             .and_then(DateTime::from_timestamp_millis)
             .unwrap_or_else(clock::now),
-        key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(),
+        key: message.key().map(key).unwrap_or_default(),
         headers: headers.unwrap_or_default(),
         payload: message.payload().map(<[u8]>::to_vec),
     }
+}
+
+/// A key as it can be parked under: text without NUL, short enough for an index. Longer ones share their beginning.
+fn key(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars()
+        .map(|it| if it == '\0' { char::REPLACEMENT_CHARACTER } else { it })
+        .take(LONGEST_KEY)
+        .collect()
 }
 
 fn count(report: &Report, took: Duration) {

@@ -65,10 +65,11 @@ pub enum EnvelopeError {
 pub struct Headers<'a>(pub &'a [(String, Option<Vec<u8>>)]);
 
 impl<'a> Headers<'a> {
-    /// A header's text, if it is there and is text.
+    /// A header's text, if it is there and is text. One with a NUL is none: Postgres could not keep it.
     pub fn text(self, name: &str) -> Option<&'a str> {
         let (_, value) = self.0.iter().rev().find(|(header, _)| header == name)?;
-        value.as_deref().and_then(|bytes| str::from_utf8(bytes).ok())
+        let text = value.as_deref().and_then(|bytes| str::from_utf8(bytes).ok());
+        text.filter(|text| !text.contains('\0'))
     }
 
     fn required(self, name: &'static str) -> Result<&'a str, EnvelopeError> {

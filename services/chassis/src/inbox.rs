@@ -444,8 +444,8 @@ impl From<sqlx::Error> for Failure {
         match code.as_deref() {
             // Serialization failure, deadlock victim.
             Some("40001" | "40P01") => Self::Again,
-            // A value or a constraint: this batch will never pass.
-            Some(code) if code.starts_with("22") || code.starts_with("23") => {
+            // A value, a constraint, or a limit such as an index entry's size: this batch will never pass.
+            Some(code) if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
                 Self::Poisoned(Refused(format!("the database refuses it: {error}")))
             }
             // Everything else heals, or needs an operator at the database: connections, disk, memory, shutdown.

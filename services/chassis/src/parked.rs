@@ -63,7 +63,8 @@ pub(crate) async fn add(
         .bind(record.kafka_time)
         .bind(sqlx::types::Json(&record.headers))
         .bind(&record.payload)
-        .bind(reason)
+        // It may repeat what the message says, and Postgres keeps no NUL.
+        .bind(reason.replace('\0', "\u{fffd}"))
         .execute(&mut *conn)
         .await?;
     }
