@@ -127,8 +127,12 @@ impl<B: Book> Consumer<B> {
             let consuming = *on.borrow_and_update();
             let result = tokio::select! {
                 () = shutdown.cancelled() => break,
-                // The switch was turned; what was polled stays in the batch.
-                Ok(()) = on.changed() => continue,
+                // The switch was turned; what was polled stays in the batch. A transaction that was cut off would keep its
+                // locks until the connection is used again, so the connection goes.
+                Ok(()) = on.changed() => {
+                    self.conn = None;
+                    continue;
+                }
                 result = self.step(&shutdown), if consuming => result,
             };
             match result {
