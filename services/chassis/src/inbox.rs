@@ -200,6 +200,28 @@ impl<B: Book> Inbox<B> {
         Ok((handled, Ok(())))
     }
 
+    /// Gives a parked message up, as `verb` tells the trail. False when it is not parked any more.
+    pub async fn skip_parked(
+        &self,
+        conn: &mut PgConnection,
+        parked: &Parked,
+        verb: &Cause,
+    ) -> sqlx::Result<bool> {
+        let mut tx = conn.begin().await?;
+        if !parked::take(&mut tx, parked).await? {
+            return Ok(false);
+        }
+        let message = self.receive(&parked.record, verb.now);
+        let skipped = Reaction::nothing(Outcome::Skipped);
+        let message = message.and_then(|message| message.entry(self.service, &skipped));
+        let correlation_id = message.as_ref().and_then(|message| message.correlation_id);
+        let verb =
+            Entry { correlation_id, ..Entry::local(Kind::Verb, verb, Outcome::Skipped, &[]) };
+        trail::note(&mut tx, &message.into_iter().chain([verb]).collect::<Vec<_>>()).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// `Ok(Err(..))`: one of the messages cannot be handled, and nothing was.
     async fn attempt_until_decided(
         &self,

@@ -1,8 +1,9 @@
 //! The operator's view of a service: its trail, what is parked and the verbs for it, how far behind it is.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use proto::operations::v1::{
     EmittedEvent, GetLagRequest, GetLagResponse, GetTrailRequest, GetTrailResponse,
     ListParkedRequest, ListParkedResponse, ParkedMessage, RetryParkedRequest, RetryParkedResponse,
@@ -10,12 +11,13 @@ use proto::operations::v1::{
     TrailEntry, TrailKind, TrailOutcome, operations_service_server::OperationsService,
 };
 use serde::Deserialize;
-use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::{
     call,
+    cause::Cause,
     consumer::Lag,
     doorbell::Doorbell,
     envelope::Headers,
@@ -24,7 +26,6 @@ use crate::{
     parked::Parked,
     policy::{Book, Refused},
     status,
-    trail::{self, Entry, Kind, Outcome},
     violations::Violations,
     wire::timestamp,
 };
@@ -32,14 +33,28 @@ use crate::{
 /// An inbox whose rows are forgotten, as the verbs need it.
 pub(crate) trait Redrive: Send + Sync {
     fn retry<'a>(&'a self, conn: &'a mut PgConnection, key: &'a str) -> RedriveFuture<'a>;
+    fn skip<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        parked: &'a Parked,
+        verb: &'a Cause,
+    ) -> BoxFuture<'a, sqlx::Result<bool>>;
 }
 
-type RedriveFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<(usize, Result<(), Refused>), InboxError>> + Send + 'a>>;
+type RedriveFuture<'a> = BoxFuture<'a, Result<(usize, Result<(), Refused>), InboxError>>;
 
 impl<B: Book> Redrive for Inbox<B> {
     fn retry<'a>(&'a self, conn: &'a mut PgConnection, key: &'a str) -> RedriveFuture<'a> {
         Box::pin(self.retry_parked(conn, key))
+    }
+
+    fn skip<'a>(
+        &'a self,
+        conn: &'a mut PgConnection,
+        parked: &'a Parked,
+        verb: &'a Cause,
+    ) -> BoxFuture<'a, sqlx::Result<bool>> {
+        Box::pin(self.skip_parked(conn, parked, verb))
     }
 }
 
@@ -127,12 +142,12 @@ impl OperationsService for Operations {
         violations.finish()?;
         let mut conn = self.conn().await?;
         let first = self.first_parked(&mut conn, &request.key).await?;
+        let not_first = || {
+            let why = format!("{} is not the first parked message of this key", request.parked_id);
+            status::precondition("NOT_FIRST", &request.key, &why)
+        };
         if first.parked_id != request.parked_id {
-            let why = format!(
-                "the first parked message of this key is {}, not {}",
-                first.parked_id, request.parked_id
-            );
-            return Err(status::precondition("NOT_FIRST", &request.key, &why));
+            return Err(not_first());
         }
         tracing::warn!(
             key = request.key,
@@ -140,14 +155,14 @@ impl OperationsService for Operations {
             reason = request.reason,
             "skipped a message"
         );
-        let skip = async {
-            let mut tx = conn.begin().await?;
-            parked::take(&mut tx, &first).await?;
-            trail::note(&mut tx, &[Entry::local(Kind::Verb, &cause, Outcome::Skipped, &[])])
-                .await?;
-            tx.commit().await
-        };
-        skip.await.map_err(|error: sqlx::Error| status::database(&error))?;
+        if let Some(inbox) = &self.inbox
+            && !inbox
+                .skip(&mut conn, &first, &cause)
+                .await
+                .map_err(|error| status::database(&error))?
+        {
+            return Err(not_first());
+        }
         let handled = self.redrive(&mut conn, &request.key).await?;
         Ok(Response::new(SkipParkedResponse { handled }))
     }

@@ -172,8 +172,8 @@ pub(crate) async fn seen(
     Ok(seen.into_iter().collect())
 }
 
-/// Writes rows in the caller's transaction. A row that is there already counts one more delivery, and one that was parked
-/// takes over what has come of it now. No message may stand twice in `entries`.
+/// Writes rows in the caller's transaction. A row that is there already counts one more delivery; one that was parked and
+/// is not any more takes over what has come of it, and that was no delivery. No message may stand twice in `entries`.
 pub async fn note(conn: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<()> {
     if entries.is_empty() {
         return Ok(());
@@ -192,7 +192,9 @@ pub async fn note(conn: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<()
              as entry (slot, event_id, consumer, kind, type, correlation_id, causation_id, source, created_at,
                        kafka_time, received_at, topic, partition, \"offset\", outcome, trace_id, emitted, deliveries)
          on conflict (slot, event_id, consumer) do update
-         set deliveries = existing.deliveries + excluded.deliveries,
+         set deliveries = existing.deliveries
+                 + case when existing.outcome = 'parked' and excluded.outcome <> 'parked' then 0
+                        else excluded.deliveries end,
              outcome = case when existing.outcome = 'parked' then excluded.outcome else existing.outcome end,
              emitted = case when existing.outcome = 'parked' then excluded.emitted else existing.emitted end,
              handled_at = case when existing.outcome = 'parked' then excluded.handled_at else existing.handled_at end",
