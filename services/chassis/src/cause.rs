@@ -72,7 +72,9 @@ impl CausalPath {
     pub fn then(&self, service: &str, name: &str, id: Uuid) -> Self {
         let forgotten = (self.0.len() + 1).saturating_sub(LONGEST_PATH);
         let mut steps = self.0[forgotten..].to_vec();
-        steps.push(Step { service: service.to_owned(), name: name.to_owned(), id });
+        // A foreign source may be a whole URI; what follows from its event must still be readable.
+        let service = service.replace(['/', ','], "-");
+        steps.push(Step { service, name: name.to_owned(), id });
         Self(steps)
     }
 }
