@@ -40,7 +40,8 @@ pub async fn step(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<(
         let slot = trail::slot(now + chrono::Duration::days(days));
         let mut tx = conn.begin().await?;
         let expired: bool = sqlx::query_scalar(
-            "select coalesce(max(created_at) < $2, false)
+            // An event of a future time counts from when it was handled, or it would keep its slot for ever.
+            "select coalesce(max(least(created_at, handled_at)) < $2, false)
              from messaging.trail
              where slot = $1",
         )
