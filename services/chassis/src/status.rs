@@ -83,7 +83,17 @@ pub fn database(error: &sqlx::Error) -> Status {
         tracing::warn!(%error, "the database is not available");
         return unavailable("DATABASE_UNAVAILABLE", "the database is not available; try again");
     }
+    if is_unkeepable(error) {
+        let why = "has a character or a number that cannot be looked for";
+        return invalid(vec![FieldViolation::new("request", why)]);
+    }
     internal(error)
+}
+
+/// Whether the caller asked for a value that no column can hold: a text with a NUL, a time out of range.
+fn is_unkeepable(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("22021" | "22008"))
 }
 
 /// Whether trying again may help: the connection broke, or the database is overloaded, starting, stopping, or chose this

@@ -1,6 +1,6 @@
 //! Times between Rust and protobuf.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use proto::Timestamp;
 
 /// A time as protobuf has it.
@@ -12,7 +12,9 @@ pub fn timestamp(time: DateTime<Utc>) -> Timestamp {
     }
 }
 
-/// A time from protobuf; none when it is out of range.
+/// A time from protobuf; none when it is not within its years 1 to 9999.
 pub fn time(timestamp: &Timestamp) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(timestamp.seconds, u32::try_from(timestamp.nanos).ok()?)
+    let nanos = u32::try_from(timestamp.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    DateTime::from_timestamp(timestamp.seconds, nanos)
+        .filter(|time| (1..=9999).contains(&time.year()))
 }
