@@ -86,7 +86,9 @@ impl TraceContext {
         let fields = TRACE_HEADERS
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), lookup(name)?.to_owned())));
-        Self { fields: fields.collect() }
+        let given = Self { fields: fields.collect() };
+        // A malformed one is none at all, as W3C has it.
+        if given.context().span().span_context().is_valid() { given } else { Self::default() }
     }
 }
 
