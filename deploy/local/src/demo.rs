@@ -25,7 +25,7 @@ pub(crate) async fn run(ports: &Ports, kafka: &str) -> Result<ExitCode> {
 
 /// Earlier demonstrations have sold some.
 async fn prepare(shop: &mut Shop) -> Result<()> {
-    let (stock, _) = shop.stock(PRODUCT).await?;
+    let stock = shop.agreed_stock(PRODUCT).await?;
     if stock < 2 {
         say(format!("Only {stock} {PRODUCT} left; here are ten more."));
         shop.restock(PRODUCT, 10).await?;
@@ -71,7 +71,7 @@ async fn cancel_too_late(shop: &mut Shop) -> Result<()> {
 }
 
 async fn run_out_of_stock(shop: &mut Shop) -> Result<()> {
-    let (stock, _) = shop.stock(PRODUCT).await?;
+    let stock = shop.agreed_stock(PRODUCT).await?;
     let quantity = i32::try_from(stock + 1).unwrap_or(i32::MAX).max(100);
     say(format!(
         "\n6. Order {quantity} tv, more than there are. No stock is touched: there is no ProductChanged."
@@ -96,7 +96,7 @@ async fn run_out_of_stock(shop: &mut Shop) -> Result<()> {
 }
 
 async fn show_stock(shop: &mut Shop) -> Result<()> {
-    let (real, replica) = shop.stock(PRODUCT).await?;
-    say(format!("    stock of {PRODUCT}: {real} at products, {replica} as orders knows it"));
+    let stock = shop.agreed_stock(PRODUCT).await?;
+    say(format!("    stock of {PRODUCT}: {stock} at products, and as orders knows it"));
     Ok(())
 }

@@ -120,15 +120,16 @@ fn open(
     topics: &[String],
 ) -> rdkafka::error::KafkaResult<StreamConsumer> {
     let asking: BaseConsumer = config.create()?;
-    let mut assigned = TopicPartitionList::new();
+    let edge = if from == From::Beginning { Offset::Beginning } else { Offset::End };
+    let mut edges = TopicPartitionList::new();
     for topic in topics {
         let metadata = asking.fetch_metadata(Some(topic), METADATA_LIMIT)?;
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let (low, high) = asking.fetch_watermarks(topic, partition.id(), METADATA_LIMIT)?;
-            let offset = if from == From::Beginning { low } else { high };
-            assigned.add_partition_offset(topic, partition.id(), Offset::Offset(offset))?;
+            edges.add_partition_offset(topic, partition.id(), edge)?;
         }
     }
+    // The edges as numbers, all in one request: a symbolic end would move on until the first fetch.
+    let assigned = asking.offsets_for_times(edges, METADATA_LIMIT)?;
     let consumer: StreamConsumer = config.create()?;
     consumer.assign(&assigned)?;
     Ok(consumer)

@@ -91,6 +91,8 @@ impl Spec {
             .envs(self.env.iter().cloned())
             .current_dir(&self.dir)
             .stdin(Stdio::null());
+        // The output goes into a file.
+        command.env("NO_COLOR", "1");
         // A Ctrl-C reaches us alone: we end the others, in order.
         command.process_group(0);
         if let Some((uid, gid)) = self.user {
@@ -118,12 +120,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(part: Part, dir: &DataDir) -> Self {
-        Self {
-            part,
-            log: dir.logs().join(format!("{}.log", part.name())),
-            pid_file: dir.run().join(format!("{}.pid", part.name())),
-            state: watch::Sender::new(State::Idle),
-        }
+        let log = dir.logs().join(format!("{}.log", part.name()));
+        // The log of the stack before is kept, those before that are not. There may be none.
+        let _ = fs::rename(&log, log.with_extension("previous.log"));
+        let pid_file = dir.run().join(format!("{}.pid", part.name()));
+        Self { part, log, pid_file, state: watch::Sender::new(State::Idle) }
     }
 
     pub(crate) fn part(&self) -> Part {

@@ -71,6 +71,7 @@ mod tests {
             let help = std::process::Command::new(&spec.program).arg("--help").output();
             let help = help.expect("build with `cargo build --workspace --bins` first");
             let help = String::from_utf8(help.stdout).unwrap();
+            let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
             for (variable, _) in &spec.env {
                 assert!(
                     help.contains(&format!("[env: {variable}")),

@@ -56,8 +56,23 @@ impl Shop {
         })
     }
 
-    /// The stock of a product, as products has it and as orders believes.
-    pub(crate) async fn stock(&mut self, product_id: &str) -> Result<(i64, i64)> {
+    /// The stock of a product, as soon as orders knows it as products has it.
+    pub(crate) async fn agreed_stock(&mut self, product_id: &str) -> Result<i64> {
+        let agree = async {
+            loop {
+                let (real, replica) = self.stock(product_id).await?;
+                if real == replica {
+                    return Ok(real);
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, agree).await.unwrap_or_else(|_| {
+            Err(failed("read the stock")(late("orders has not heard of the change of stock")))
+        })
+    }
+
+    async fn stock(&mut self, product_id: &str) -> Result<(i64, i64)> {
         let action = "read the stock";
         let request = GetProductRequest { product_id: product_id.to_owned() };
         let real =

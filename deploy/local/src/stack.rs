@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::service::{self, SERVICES};
 use crate::{health, provision, seed};
 
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Running processes of Settle. Dropped without [`Stack::stop`], they end all the same; the drop waits for it.
 #[derive(Debug)]

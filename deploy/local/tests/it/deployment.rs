@@ -102,6 +102,7 @@ fn every_variable_is_one_that_the_program_knows() {
             )
         });
         let help = String::from_utf8(help.stdout).unwrap();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for variable in environment(&service).keys() {
             let known = [format!("[env: {variable}="), format!("[env: {variable}]")];
             assert!(

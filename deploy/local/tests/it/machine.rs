@@ -52,7 +52,7 @@ async fn a_second_start_keeps_the_data_and_provisioning_again_changes_nothing() 
             .unwrap();
     assert!(relay, "the services' migrations grant to this role");
     let topics = local::all_topics();
-    assert!(local::Feed::open(stack.kafka_bootstrap(), local::From::Now, topics).await.is_ok());
+    local::Feed::open(stack.kafka_bootstrap(), local::From::Now, topics).await.unwrap();
     stack.stop(&Progress::silent()).await.unwrap();
 }
 
