@@ -37,8 +37,9 @@ reset: ## Forget all data of `make up`
 
 test: ## Install what is missing, build, run every test on a real Postgres and a real Kafka
 	@deploy/setup cc postgres java mvn
-	cargo build --locked --workspace --all-targets
-	$(SETTLE) infra -- cargo test --locked --workspace --no-fail-fast
+	cargo build --locked --workspace --bins --tests
+	cargo test --locked --workspace --doc
+	$(SETTLE) infra -- cargo test --locked --workspace --tests --no-fail-fast
 
 bench: ## Orders settled per second on this machine, from a release build
 	@deploy/setup cc postgres java mvn
