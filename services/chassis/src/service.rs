@@ -184,12 +184,16 @@ impl Service {
         };
         tracing::info!("{} stops", self.name);
         self.shutdown.cancel();
-        let drained = tokio::time::timeout(self.config.drain_limit, drain(&mut running)).await;
+        // Closing waits for connections, also for those whose caller has gone while his statement waits for a lock.
+        let ending = async {
+            drain(&mut running).await;
+            self.pool.close().await;
+        };
+        let drained = tokio::time::timeout(self.config.drain_limit, ending).await;
         if drained.is_err() {
             tracing::warn!(limit = ?self.config.drain_limit, "cut off what had not ended in time");
             running.shutdown().await;
         }
-        self.pool.close().await;
         self.telemetry.shutdown().await;
         ended
     }
