@@ -17,6 +17,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
+    codec::CompressionEncoding::Gzip,
     server::NamedService,
     service::Routes,
     transport::{Certificate, Identity, Server, ServerTlsConfig},
@@ -254,6 +255,8 @@ impl Service {
             consume: self.config.demo.then(|| self.consume.clone()),
         })
         .max_decoding_message_size(LARGEST_MESSAGE)
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip)
     }
 
     fn reflection(&self, routes: Routes) -> anyhow::Result<Routes> {
