@@ -95,10 +95,15 @@ impl Lookout {
                 () = shutdown.cancelled() => break,
             }
         }
-        for watcher in watchers {
-            // Whoever has gone does not need to know.
-            let _ = watcher.answers.try_send(Err(Error::Stopping.into()));
+        self.arrivals.close();
+        while let Ok(watcher) = self.arrivals.try_recv() {
+            watchers.push(watcher);
         }
+        // Whoever has gone does not need to know; whoever is behind must not take the end for a good one.
+        let ends = watchers.into_iter().map(|watcher| async move {
+            let _ = watcher.answers.send(Err(Error::Stopping.into())).await;
+        });
+        futures::future::join_all(ends).await;
         Ok(())
     }
 
