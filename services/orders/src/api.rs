@@ -142,6 +142,12 @@ impl OrderService for Api {
         }
         violations.finish()?;
         let order = self.read(order_id, false).await?;
+        let mut violations = Violations::default();
+        if request.after_revision > order.revision {
+            let revision = order.revision;
+            violations.add("after_revision", format!("is beyond the order's revision {revision}"));
+        }
+        violations.finish()?;
         Ok(Response::new(Box::pin(self.watchers.watch(order, request.after_revision)?)))
     }
 
