@@ -1,5 +1,7 @@
 //! Why a call was not done, and the one place that says how a caller hears of it.
 
+use std::sync::Arc;
+
 use chassis::{policy::SaveError, status};
 use tonic::Status;
 use tonic_types::FieldViolation;
@@ -36,6 +38,9 @@ pub enum Error {
     /// The database.
     #[error("use the database")]
     Database(#[from] sqlx::Error),
+    /// The database is away, for all orders that were to share a commit.
+    #[error("use the database")]
+    Away(#[source] Arc<sqlx::Error>),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -81,6 +86,7 @@ impl From<Error> for Status {
             }
             Error::Encode(error) => status::internal(error.as_ref()),
             Error::Database(error) => status::database(&error),
+            Error::Away(error) => status::database(&error),
             Error::Stopping => {
                 status::unavailable("STOPPING", "the service is stopping; try again")
             }

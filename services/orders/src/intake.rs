@@ -1,12 +1,15 @@
 //! Accepts orders: those that wait are placed together in one commit, since a commit costs the same for one order as for
 //! a hundred. A lone order is not delayed, and one caller's failure or departure is not another's.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chassis::{
     doorbell::Doorbell,
     idempotency::{self, Claim, Claimed},
-    outbox,
+    outbox, status,
     trail::{self, Entry, Kind, Outcome},
 };
 use sqlx::{Acquire as _, PgConnection, PgPool};
@@ -71,8 +74,22 @@ impl Clerk {
     /// Places the orders that wait, together; waits for one if there is none. Returns without doing anything when nobody
     /// can come any more.
     pub async fn step(&mut self) {
-        let mut group = Vec::new();
-        self.waiting.recv_many(&mut group, LARGEST_GROUP).await;
+        let mut waiting = Vec::new();
+        self.waiting.recv_many(&mut waiting, LARGEST_GROUP).await;
+        while !waiting.is_empty() {
+            // What repeats a request of this group comes after it, since that one may yet be refused.
+            let mut claimed = HashSet::new();
+            let first = |waiting: &Waiting| {
+                let claim = waiting.placement.claim.as_ref();
+                claim.is_none_or(|it| claimed.insert((it.caller.clone(), it.request_id.clone())))
+            };
+            let (group, repeats) = waiting.into_iter().partition(first);
+            self.serve(group).await;
+            waiting = repeats;
+        }
+    }
+
+    async fn serve(&self, group: Vec<Waiting>) {
         let (placements, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|waiting| (waiting.placement, waiting.answer)).unzip();
         let placed = self.place_together(&placements).await;
@@ -88,6 +105,11 @@ impl Clerk {
         }
         match self.transact(placements).await {
             Ok(placed) => placed,
+            // One by one they would wait for it in vain, each as long as this one; or be placed already.
+            Err(Error::Database(error)) if is_away(&error) => {
+                let error = Arc::new(error);
+                placements.iter().map(|_| Err(Error::Away(Arc::clone(&error)))).collect()
+            }
             Err(_) if placements.len() > 1 => self.place_one_by_one(placements).await,
             Err(error) => vec![Err(error)],
         }
@@ -110,6 +132,12 @@ impl Clerk {
         self.doorbell.ring();
         Ok(placed)
     }
+}
+
+/// Whether the database is away, and did not just choose this transaction as a victim.
+fn is_away(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    status::is_passing(error) && !code.is_some_and(|code| code.starts_with("40"))
 }
 
 /// Places a group in the caller's transaction: request_ids first, then orders, transitions, events and trail, each in one
