@@ -91,8 +91,7 @@ impl Placement {
             },
             wanted,
             coordination,
-            deadline_at: cause.now
-                + chrono::Duration::from_std(deadline).unwrap_or(chrono::Duration::MAX),
+            deadline_at: deadline_at(cause.now, deadline),
             cause: cause.of_order(order_id, coordination),
             answered: None,
             refuse_shortage: false,
@@ -151,6 +150,12 @@ impl Placement {
             deadline_at: self.deadline_at,
         }
     }
+}
+
+/// A deadline that is too far away for a time is the end of all times.
+fn deadline_at(now: DateTime<Utc>, deadline: std::time::Duration) -> DateTime<Utc> {
+    let deadline = chrono::Duration::from_std(deadline).ok();
+    deadline.and_then(|it| now.checked_add_signed(it)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn check_lines(lines: &[v1::PlaceOrderLine], violations: &mut Violations) -> Vec<(String, u32)> {
