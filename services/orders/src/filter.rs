@@ -35,6 +35,9 @@ pub fn check(request: &ListOrdersRequest, now: DateTime<Utc>) -> Result<(Filter,
         }
         since
     });
+    if !request.customer_id.is_empty() {
+        violations.text("customer_id", &request.customer_id, 1..=128);
+    }
     let after = page_token::read(&question(request), &request.page_token, &mut violations);
     violations.finish()?;
     let customer_id = (!request.customer_id.is_empty()).then(|| request.customer_id.clone());
