@@ -31,6 +31,20 @@ pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Error>
     Ok(connection)
 }
 
+/// Lets a connection's statements take as long as they need: finding the start of a backlog of many millions, and handing
+/// on a page while Kafka is slow, take longer than anything else here, and starting over would take as long again. The
+/// keeper of the lease notices a database that is gone.
+///
+/// # Errors
+/// When Postgres is not there.
+pub async fn take_time(connection: &mut PgConnection) -> Result<(), Error> {
+    connection
+        .execute("set statement_timeout = 0")
+        .await
+        .map_err(postgres("setting up the connection"))?;
+    Ok(())
+}
+
 /// Which cluster answered, by its own word.
 #[derive(Debug, Clone)]
 pub struct Cluster {

@@ -125,7 +125,8 @@ impl Shipping<'_> {
             Some(reached) => reached?,
         }
         let (sender, chunks) = mpsc::channel(PREFETCHED);
-        let connection = cluster::connect(self.database).await?;
+        let mut connection = cluster::connect(self.database).await?;
+        cluster::take_time(&mut connection).await?;
         let window = Reader::new(connection, self.cursor.clone(), self.config.page_rows, sender);
         let mut reader = JoinSet::new();
         reader.spawn(window.run(Arc::clone(&self.doorbell), self.config.idle_poll));

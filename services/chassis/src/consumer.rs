@@ -12,11 +12,13 @@ use futures::FutureExt as _;
 use opentelemetry::KeyValue;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Statistics,
+    config::RDKafkaLogLevel,
     consumer::{CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
+    error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Headers as _},
 };
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +32,10 @@ use crate::{
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A batch that takes longer has a connection that leads nowhere: it is tried again on a new one.
+const LONGEST_BATCH: Duration = Duration::from_secs(30);
+/// Kafka is not told the last offsets when it takes longer; the work is repeated.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(3);
 /// In characters.
 const LONGEST_KEY: usize = 500;
 /// The end of the year 9999.
@@ -50,6 +56,15 @@ impl Lag {
 struct Context(Lag);
 
 impl ClientContext for Context {
+    /// librdkafka repeats itself while a broker is away; what matters is said by the consumer, once.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+
     fn stats(&self, statistics: Statistics) {
         let lag = statistics.topics.into_iter().map(|(name, topic)| {
             let known = topic
@@ -74,6 +89,8 @@ pub struct Consumer<B> {
     batch_size: usize,
     batch: Vec<Record>,
     doorbell: Doorbell,
+    /// Whether Kafka could not be read the last time.
+    away: bool,
 }
 
 impl<B> std::fmt::Debug for Consumer<B> {
@@ -112,7 +129,16 @@ impl<B: Book> Consumer<B> {
             .set("statistics.interval.ms", "1000")
             .create_with_context(Context(lag))?;
         kafka.subscribe(&inbox.topics().collect::<Vec<_>>())?;
-        Ok(Self { inbox, kafka, options, conn: None, batch_size, batch: Vec::new(), doorbell })
+        Ok(Self {
+            inbox,
+            kafka,
+            options,
+            conn: None,
+            batch_size,
+            batch: Vec::new(),
+            doorbell,
+            away: false,
+        })
     }
 
     /// Repeats [`Consumer::step`] until told to stop, then tells Kafka the last offsets. While `on` is false nothing is
@@ -149,10 +175,7 @@ impl<B: Book> Consumer<B> {
                 }
             }
         }
-        // Nothing stored: nothing to tell; Kafka away: the work is repeated.
-        if let Err(error) = self.kafka.commit_consumer_state(CommitMode::Sync) {
-            tracing::debug!(%error, "the last offsets were not told to Kafka");
-        }
+        say_goodbye(self.kafka).await;
         Ok(())
     }
 
@@ -162,7 +185,7 @@ impl<B: Book> Consumer<B> {
         if self.batch.is_empty() {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(Report::default()),
-                () = fill(&self.kafka, &mut self.batch, self.batch_size) => {}
+                () = self.fill() => {}
             }
         }
         let started = std::time::Instant::now();
@@ -170,7 +193,9 @@ impl<B: Book> Consumer<B> {
             Some(conn) => conn,
             None => self.conn.insert(PgConnection::connect_with(&self.options).await?),
         };
-        let report = self.inbox.handle(conn, &self.batch).await?;
+        let report = tokio::time::timeout(LONGEST_BATCH, self.inbox.handle(conn, &self.batch))
+            .await
+            .unwrap_or(Err(InboxError::Database(sqlx::Error::PoolTimedOut)))?;
         if report.emitted > 0 {
             self.doorbell.ring();
         }
@@ -188,20 +213,55 @@ impl<B: Book> Consumer<B> {
     }
 }
 
-/// Waits for one message and takes those that are there already.
-async fn fill(kafka: &StreamConsumer<Context>, batch: &mut Vec<Record>, batch_size: usize) {
-    while batch.is_empty() {
-        match kafka.recv().await {
-            Ok(message) => batch.push(record(&message)),
-            // librdkafka reconnects by itself.
-            Err(error) => tracing::warn!(%error, "Kafka"),
+/// Tells Kafka the last offsets and leaves the group. Both block, without limit while Kafka is away: on a thread of
+/// their own, which the end of the process does not wait for.
+async fn say_goodbye(kafka: StreamConsumer<Context>) {
+    let (done, left) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Nothing stored: nothing to tell; Kafka away: the work is repeated.
+        if let Err(error) = kafka.commit_consumer_state(CommitMode::Sync) {
+            tracing::debug!(%error, "the last offsets were not told to Kafka");
+        }
+        drop(kafka);
+        // Whoever waited may have gone.
+        let _ = done.send(());
+    });
+    if tokio::time::timeout(LONGEST_GOODBYE, left).await.is_err() {
+        tracing::info!(
+            "Kafka is away: the last offsets were not told, and some work will be repeated"
+        );
+    }
+}
+
+impl<B> Consumer<B> {
+    /// Waits for one message and takes those that are there already.
+    async fn fill(&mut self) {
+        while self.batch.is_empty() {
+            let received = self.kafka.recv().await.map(|message| record(&message));
+            self.take(received);
+        }
+        while self.batch.len() < self.batch_size {
+            let received = self.kafka.recv().now_or_never();
+            let Some(received) = received.map(|it| it.map(|message| record(&message))) else {
+                return;
+            };
+            self.take(received);
         }
     }
-    while batch.len() < batch_size {
-        match kafka.recv().now_or_never() {
-            Some(Ok(message)) => batch.push(record(&message)),
-            Some(Err(error)) => tracing::warn!(%error, "Kafka"),
-            None => return,
+
+    fn take(&mut self, received: KafkaResult<Record>) {
+        match received {
+            Ok(record) => {
+                if std::mem::take(&mut self.away) {
+                    tracing::info!("Kafka is back");
+                }
+                self.batch.push(record);
+            }
+            // librdkafka reconnects by itself.
+            Err(error) if !std::mem::replace(&mut self.away, true) => {
+                tracing::warn!(%error, "Kafka cannot be read; waiting for it");
+            }
+            Err(error) => tracing::debug!(%error, "Kafka still cannot be read"),
         }
     }
 }

@@ -13,6 +13,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::metrics;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A database that takes longer to say that it is there is not.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the database every second, and tells gRPC's health service and `ready`; on shutdown, not serving.
 pub(crate) async fn watch(
@@ -23,8 +25,8 @@ pub(crate) async fn watch(
     shutdown: CancellationToken,
 ) {
     loop {
-        let healthy =
-            sqlx::query("select 1").execute(&pool).await.is_ok() && !shutdown.is_cancelled();
+        let answer = tokio::time::timeout(PATIENCE, sqlx::query("select 1").execute(&pool)).await;
+        let healthy = matches!(answer, Ok(Ok(_))) && !shutdown.is_cancelled();
         if ready.send_replace(healthy) != healthy {
             tracing::info!(ready = healthy, "readiness changed");
         }

@@ -56,6 +56,11 @@ impl Report {
         self.outcomes.get(&outcome).copied().unwrap_or_default()
     }
 
+    /// How many messages were there to be handled.
+    fn handled(&self) -> usize {
+        self.outcomes.values().sum::<usize>() + self.unknown
+    }
+
     fn add(&mut self, other: Self) {
         for (outcome, count) in other.outcomes {
             *self.outcomes.entry(outcome).or_default() += count;
@@ -193,7 +198,8 @@ impl<B: Book> Inbox<B> {
         while let Some(parked) = parked::first(conn, self.service, key).await? {
             let record = std::slice::from_ref(&parked.record);
             match self.attempt_until_decided(conn, record, Some(&parked)).await? {
-                Ok(_) => handled += 1,
+                // None when somebody else took it up meanwhile.
+                Ok(report) => handled += report.handled(),
                 Err(reason) => return Ok((handled, Err(reason))),
             }
         }
@@ -255,7 +261,7 @@ impl<B: Book> Inbox<B> {
         }
         let mut tx = conn.begin().await?;
         let mut held_back = match redriven {
-            Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(report),
+            Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(Report::default()),
             Some(_) => HashSet::new(),
             None => {
                 parked::keys(
@@ -461,6 +467,12 @@ impl From<SaveError> for Failure {
 /// The one table of what a database error means for a batch: the SQLSTATE class decides.
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        // Not the message's fault but a setting's, and every message would share it: wait until it is mended.
+        if error.as_database_error().and_then(|error| error.constraint())
+            == Some("outbox_needs_synchronous_commit")
+        {
+            return Self::Database(error);
+        }
         let code =
             error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
         match code.as_deref() {

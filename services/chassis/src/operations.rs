@@ -238,15 +238,33 @@ impl Operations {
     }
 }
 
-/// Rows that the relay has not shipped, and the age in seconds of the oldest.
+/// Counting stops here: an operator needs to know no more, and asks when there is most to count.
+const COUNTED: i64 = 100_000;
+
+/// Rows that the relay has not shipped, up to [`COUNTED`], and the age in seconds of the oldest among them.
 async fn outbox_lag(conn: &mut PgConnection) -> sqlx::Result<(i64, Option<f64>)> {
     sqlx::query_as(
         "select count(*), (extract(epoch from clock_timestamp() - min(created_at)))::float8
-         from messaging.outbox
-         join messaging.outbox_cursor using (shard)
-         where not pg_visible_in_snapshot(xid, acked)
-           and not coalesce(seq <= sent_seq and pg_visible_in_snapshot(xid, target), false)",
+         from (
+             select fresh.created_at
+             from messaging.outbox_cursor as cursor
+             cross join lateral (
+                 select seq, xid, created_at
+                 from messaging.outbox
+                 where xid >= pg_snapshot_xmax(cursor.acked)
+                 union all
+                 select seq, xid, created_at
+                 from messaging.outbox
+                 where xid = any (array(select pg_snapshot_xip(cursor.acked)))
+             ) as fresh
+             where cursor.shard = 0
+               and (cursor.target is null
+                    or fresh.seq > cursor.sent_seq
+                    or not pg_visible_in_snapshot(fresh.xid, cursor.target))
+             limit $1
+         ) as unsent",
     )
+    .bind(COUNTED)
     .fetch_one(conn)
     .await
 }

@@ -191,6 +191,7 @@ pub async fn note(conn: &mut PgConnection, entries: &[Entry]) -> sqlx::Result<()
                      $14::bigint[], $15::text[], $16::text[], $17::text[], $18::integer[])
              as entry (slot, event_id, consumer, kind, type, correlation_id, causation_id, source, created_at,
                        kafka_time, received_at, topic, partition, \"offset\", outcome, trace_id, emitted, deliveries)
+         order by slot, event_id, consumer
          on conflict (slot, event_id, consumer) do update
          set deliveries = existing.deliveries
                  + case when existing.outcome = 'parked' and excluded.outcome <> 'parked' then 0

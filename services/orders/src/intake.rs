@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use chassis::{
@@ -23,6 +24,9 @@ use crate::{
     placement::Placement,
     store, wire,
 };
+
+/// A group that takes longer has a connection that leads nowhere.
+const LONGEST_COMMIT: Duration = Duration::from_secs(5);
 
 /// Orders that share one commit at most.
 const LARGEST_GROUP: usize = 256;
@@ -125,6 +129,12 @@ impl Clerk {
     }
 
     async fn transact(&self, placements: &[Placement]) -> Result<Vec<Placed>, Error> {
+        tokio::time::timeout(LONGEST_COMMIT, self.commit(placements))
+            .await
+            .unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+    }
+
+    async fn commit(&self, placements: &[Placement]) -> Result<Vec<Placed>, Error> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let placed = place(&mut tx, placements).await?;
