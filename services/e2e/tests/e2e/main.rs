@@ -76,6 +76,7 @@ fn main() {
         stage.trial("a_failed_delivery_cancels_its_order", walkthrough::delivery_fails),
         stage.trial("a_watch_shows_every_state_in_order_and_resumes", walkthrough::watch),
         stage.trial("every_service_tells_what_it_did_for_an_order", walkthrough::trail),
+        stage.trial("the_demonstration_plays_to_its_end", walkthrough::demo),
         stage.trial("the_same_request_id_places_one_order", idempotency::same_request),
         stage.trial("a_request_id_is_not_reused_for_another_request", idempotency::other_content),
         stage.trial("the_last_piece_goes_to_one_of_two_customers", races::last_piece),
@@ -98,6 +99,7 @@ fn main() {
         stage.trial("orders_settle_after_delivery_was_down", outages::delivery),
         stage.trial("orders_settle_after_the_relay_was_killed", outages::relay),
         stage.trial("orders_settle_after_kafka_was_down", outages::kafka),
+        stage.trial("services_stop_in_time_while_kafka_is_down", outages::stop_without_kafka),
         stage.trial("orders_settle_after_postgres_was_restarted", outages::postgres),
         stage.trial(
             "orders_settle_after_every_service_was_killed_in_turn",

@@ -1,5 +1,7 @@
 //! Anything may be down: orders are accepted meanwhile, and settle afterwards, once.
 
+use std::time::{Duration, Instant};
+
 use futures::future::{join_all, try_join_all};
 use local::Part;
 use proto::orders::v1::{Order, OrderState};
@@ -8,6 +10,8 @@ use tonic::{Code, Status};
 use crate::shop::{Shop, request, until};
 
 const ORDERS: i64 = 50;
+/// The services' own, and a little for the process to end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(12);
 
 pub(crate) async fn products(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(ORDERS).await?;
@@ -41,6 +45,21 @@ pub(crate) async fn kafka(shop: Shop) -> anyhow::Result<()> {
     shop.stack.sigterm(Part::Kafka).await?;
     let placed = place_many(&shop, &product).await?;
     assert_still_pending(&shop, &placed).await?;
+    shop.stack.start(Part::Kafka).await?;
+    all_confirmed(&shop, &product, &placed).await
+}
+
+pub(crate) async fn stop_without_kafka(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(ORDERS).await?;
+    shop.stack.sigterm(Part::Kafka).await?;
+    let placed = place_many(&shop, &product).await?;
+    for part in [Part::Orders, Part::Products, Part::Delivery] {
+        let asked = Instant::now();
+        let status = shop.stack.sigterm(part).await?;
+        assert!(status.success(), "{part:?} ended with {status}");
+        assert!(asked.elapsed() < DRAIN_LIMIT, "{part:?} took {:?}", asked.elapsed());
+        shop.stack.start(part).await?;
+    }
     shop.stack.start(Part::Kafka).await?;
     all_confirmed(&shop, &product, &placed).await
 }

@@ -83,6 +83,12 @@ impl Shop {
         [Part::Orders, Part::Products, Part::Delivery, Part::Relay].map(tail).join("\n")
     }
 
+    /// A program of ours; cargo puts tests one directory below the programs.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<std::path::PathBuf> {
+        let us = std::env::current_exe()?;
+        Ok(us.ancestors().nth(2).context("the directory of the programs")?.join(name))
+    }
+
     pub(crate) fn operations(
         &self,
         part: Part,

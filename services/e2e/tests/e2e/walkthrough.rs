@@ -215,6 +215,27 @@ pub(crate) async fn trail(shop: Shop) -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(crate) async fn demo(shop: Shop) -> anyhow::Result<()> {
+    let port =
+        |url: &str| url.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
+    let mut settle = tokio::process::Command::new(shop.program("settle")?);
+    settle.arg("demo").args(["--kafka", shop.stack.kafka_bootstrap()]);
+    for (flag, part) in [
+        ("--orders-port", Part::Orders),
+        ("--products-port", Part::Products),
+        ("--delivery-port", Part::Delivery),
+    ] {
+        settle.args([flag, &port(&shop.stack.grpc_url(part))]);
+    }
+    let played = settle.output().await?;
+    let text = String::from_utf8_lossy(&played.stdout);
+    assert!(played.status.success(), "{text}\n{}", String::from_utf8_lossy(&played.stderr));
+    for told in ["OrderConfirmed", "DeliveryCancelRefused", "ProductOutOfStock", "grpcurl"] {
+        assert!(text.contains(told), "{told} is not shown:\n{text}");
+    }
+    Ok(())
+}
+
 /// The event's cause is the other one.
 pub(crate) fn assert_caused(events: &[Event], event: &str, cause: &str) {
     let find = |name: &str| events.iter().find(|it| it.short_type() == name).expect(name);
