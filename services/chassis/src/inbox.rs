@@ -10,14 +10,16 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
+    batch::{Batch, Incoming},
     cause::Cause,
     clock,
     envelope::{Envelope, Headers},
+    failure::Failure,
     outbox,
     parked::{self, Parked},
-    policy::{Book, Decoded, Handler, Policy, Reaction, Refused, SaveError},
+    policy::{Book, Decoded, Handler, Policy, Reaction, Refused},
     telemetry,
-    trail::{self, Entry, Kind, Outcome, Position},
+    trail::{self, Entry, Kind, Outcome},
 };
 
 /// A message as Kafka handed it over.
@@ -92,25 +94,6 @@ impl<B> std::fmt::Debug for Inbox<B> {
             .field("topics", &self.topics)
             .finish_non_exhaustive()
     }
-}
-
-/// How one attempt at a batch ended, when not well.
-#[derive(Debug)]
-enum Failure {
-    /// Somebody else was faster, or the database chose this transaction as a victim: again.
-    Again,
-    /// One message of the batch cannot be handled, for this reason.
-    Poisoned(Refused),
-    /// The database is away.
-    Database(sqlx::Error),
-}
-
-/// A message of a type that this service reacts to.
-struct Incoming<'a, B: Book> {
-    record: &'a Record,
-    received_at: DateTime<Utc>,
-    envelope: Result<Envelope, Refused>,
-    decoded: Result<Box<dyn Decoded<B> + 'a>, Refused>,
 }
 
 impl<B: Book> Inbox<B> {
@@ -399,91 +382,4 @@ fn decide<B: Book>(
         let cause = Cause::message(service, envelope, now);
         decoded.react(book, &cause).map_err(Failure::Poisoned)
     })
-}
-
-/// What a batch leaves behind, gathered while it is decided.
-#[derive(Default)]
-struct Batch<'a> {
-    events: Vec<outbox::Outgoing>,
-    entries: Vec<Entry>,
-    positions: HashMap<Uuid, usize>,
-    parked: Vec<(&'a Record, String)>,
-    outcomes: HashMap<Outcome, usize>,
-}
-
-impl<'a> Batch<'a> {
-    fn add<B: Book>(&mut self, service: &str, message: &Incoming<'a, B>, reaction: Reaction) {
-        *self.outcomes.entry(reaction.outcome).or_default() += 1;
-        if let Some(entry) = message.entry(service, &reaction) {
-            match self.positions.get(&entry.event_id) {
-                Some(&index) => self.entries[index].deliveries += 1,
-                None => {
-                    self.positions.insert(entry.event_id, self.entries.len());
-                    self.entries.push(entry);
-                }
-            }
-        }
-        self.events.extend(reaction.events);
-    }
-}
-
-impl<B: Book> Incoming<'_, B> {
-    /// The row of the trail; none for a message whose headers cannot be read.
-    fn entry(&self, service: &str, reaction: &Reaction) -> Option<Entry> {
-        let envelope = self.envelope.as_ref().ok()?;
-        Some(Entry {
-            kind: Kind::Message,
-            event_id: envelope.event_id,
-            consumer: service.to_owned(),
-            event_type: envelope.event_type.clone(),
-            correlation_id: envelope.correlation_id,
-            causation_id: envelope.causation_id,
-            source: envelope.source.clone(),
-            created_at: envelope.time,
-            received_at: self.received_at,
-            position: Some(Position {
-                topic: self.record.topic.clone(),
-                partition: self.record.partition,
-                offset: self.record.offset,
-                kafka_time: self.record.kafka_time,
-            }),
-            outcome: reaction.outcome,
-            trace_id: envelope.trace.trace_id().map(str::to_owned),
-            emitted: trail::emitted_json(&reaction.events),
-            deliveries: 1,
-        })
-    }
-}
-
-impl From<SaveError> for Failure {
-    fn from(error: SaveError) -> Self {
-        match error {
-            SaveError::Conflict => Self::Again,
-            SaveError::Sql(error) => error.into(),
-        }
-    }
-}
-
-/// The one table of what a database error means for a batch: the SQLSTATE class decides.
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        // Not the message's fault but a setting's, and every message would share it: wait until it is mended.
-        if error.as_database_error().and_then(|error| error.constraint())
-            == Some("outbox_needs_synchronous_commit")
-        {
-            return Self::Database(error);
-        }
-        let code =
-            error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
-        match code.as_deref() {
-            // Serialization failure, deadlock victim.
-            Some("40001" | "40P01") => Self::Again,
-            // A value, a constraint, or a limit such as an index entry's size: this batch will never pass.
-            Some(code) if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
-                Self::Poisoned(Refused(format!("the database refuses it: {error}")))
-            }
-            // Everything else heals, or needs an operator at the database: connections, disk, memory, shutdown.
-            _ => Self::Database(error),
-        }
-    }
 }

@@ -29,7 +29,9 @@ pub mod telemetry;
 pub mod testing;
 
 mod answering;
+mod batch;
 mod database;
+mod failure;
 mod health;
 mod metrics;
 mod operations;
