@@ -103,6 +103,10 @@ async fn shed(State(places): State<Arc<Semaphore>>, request: Request, next: Next
 async fn keep_deadline(State(default): State<Duration>, request: Request, next: Next) -> Response {
     let asked =
         request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    // Too little to be ahead of tonic, and to do anything in.
+    if asked.is_some_and(|timeout| timeout <= AHEAD_OF_TONIC) {
+        return into_response(&status::deadline_exceeded());
+    }
     let deadline = asked.map(|timeout| timeout.saturating_sub(AHEAD_OF_TONIC));
     match tokio::time::timeout(deadline.unwrap_or(default), next.run(request)).await {
         // A stream may be open as long as its caller wants; without a deadline of his, for ever.
