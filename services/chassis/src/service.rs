@@ -13,14 +13,13 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     codec::CompressionEncoding::Gzip,
     server::NamedService,
     service::Routes,
-    transport::{Certificate, Identity, Server, ServerTlsConfig},
+    transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
 use crate::{
@@ -79,7 +78,7 @@ impl Service {
         config.check()?;
         let telemetry = Telemetry::start(name, &config.log, config.otlp_endpoint.as_deref())?;
         let registry = metrics::start(name)?;
-        let options = config.database_url.clone().application_name(name);
+        let options = database::options(&config.database_url, name);
         let pool =
             database::open(options, config.database_connections, config.database_wait, migrations)
                 .await?;
@@ -137,8 +136,7 @@ impl Service {
     pub fn reacts<B: Book>(mut self, inbox: Inbox<B>) -> anyhow::Result<Self> {
         let inbox = Arc::new(inbox);
         self.inbox = Some(Arc::clone(&inbox) as Arc<dyn Redrive>);
-        let options =
-            self.config.database_url.clone().application_name(&format!("{}-inbox", self.name));
+        let options = database::options(&self.config.database_url, &format!("{}-inbox", self.name));
         let batch_size = self.config.batch_size;
         let consumer = Consumer::new(
             inbox,
@@ -218,7 +216,9 @@ impl Service {
         tasks.push((
             "gRPC server",
             Box::pin(async move {
-                let connections = TcpListenerStream::new(grpc);
+                // The server's own setting counts only where tonic binds the socket itself; without it every small answer
+                // waits for the caller's delayed acknowledgement.
+                let connections = TcpIncoming::from(grpc).with_nodelay(Some(true));
                 let server = server.layer(tonic_web::GrpcWebLayer::new()).add_routes(routes.into());
                 server
                     .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
@@ -238,7 +238,7 @@ impl Service {
         tasks.push(("health", forever(watch)));
         tasks.push(("housekeeping", forever(housekeeping::run(self.pool(), self.shutdown()))));
         let options =
-            self.config.database_url.clone().application_name(&format!("{}-doorbell", self.name));
+            database::options(&self.config.database_url, &format!("{}-doorbell", self.name));
         tasks.push(("doorbell", forever(self.doorbell().carry(options, self.shutdown()))));
         Ok(tasks)
     }
@@ -283,7 +283,6 @@ fn server(config: &Config) -> anyhow::Result<Server> {
     let keepalive = std::time::Duration::from_secs(20);
     let server = Server::builder()
         .accept_http1(true)
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(keepalive));
     let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(server) };

@@ -40,7 +40,7 @@ impl Database {
             PgConnection::connect_with(&server).await.expect("connect to SETTLE_TEST_POSTGRES");
         let create = sqlx::AssertSqlSafe(format!("create database {name}"));
         sqlx::query(create).execute(&mut conn).await.expect("create a database");
-        let options = server.database(&name);
+        let options = database::options(&server.database(&name), "test");
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .connect_with(options.clone())

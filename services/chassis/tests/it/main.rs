@@ -17,6 +17,7 @@ mod hostile;
 
 mod housekeeping;
 mod outbox;
+mod plans;
 mod requests;
 
 mod kafka;
