@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, cluster, config::Source, error::postgres, metrics::Metrics};
@@ -55,32 +55,12 @@ impl Backlog {
             Some(connection) => connection,
             None => connection.insert(cluster::connect(&self.source.database).await?),
         };
-        let (rows, age) = sqlx::query_as::<_, (i64, f64)>(
-            "select count(*),
-                    coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
-             from (
-                 select fresh.created_at
-                 from messaging.outbox_cursor cursor
-                 cross join lateral (
-                     select seq, xid, created_at
-                     from messaging.outbox
-                     where xid >= pg_snapshot_xmax(cursor.acked)
-                     union all
-                     select seq, xid, created_at
-                     from messaging.outbox
-                     where xid = any (array(select pg_snapshot_xip(cursor.acked)))
-                 ) fresh
-                 where cursor.shard = 0
-                   and (cursor.target is null
-                        or fresh.seq > cursor.sent_seq
-                        or not pg_visible_in_snapshot(fresh.xid, cursor.target))
-                 limit $1
-             ) unsent",
-        )
-        .bind(COUNTED)
-        .fetch_one(connection)
-        .await
-        .map_err(postgres("measuring the backlog"))?;
+        let (rows, age) =
+            sqlx::query_as::<_, (i64, f64)>(AssertSqlSafe(self.source.table.backlog()))
+                .bind(COUNTED)
+                .fetch_one(connection)
+                .await
+                .map_err(postgres("measuring the backlog"))?;
         self.metrics.backlog(rows.unsigned_abs(), Duration::from_secs_f64(age.max(0.0)));
         Ok(())
     }

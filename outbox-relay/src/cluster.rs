@@ -1,6 +1,6 @@
 //! The database that a source reads: how it is connected to, which cluster it is, and whether it can be shipped.
 
-use sqlx::{ConnectOptions, Executor, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
 
 use crate::{Error, error::postgres};
 
@@ -119,10 +119,26 @@ impl Cluster {
             actual = self.system_identifier,
             "adopting another cluster: the ring is sent again"
         );
-        sqlx::query("select messaging.adopt_outbox()")
-            .execute(connection)
-            .await
-            .map_err(postgres("adopting the cluster"))?;
-        Ok(())
+        let mut transaction = connection.begin().await.map_err(postgres("adopting the cluster"))?;
+        // All at once, so that of several relays that are told to adopt only one finds something to do.
+        let adopted = sqlx::query(
+            "update messaging.outbox_cursor
+             set system_identifier = $1,
+                 timeline = $2
+             where system_identifier = $3",
+        )
+        .bind(self.system_identifier)
+        .bind(self.timeline)
+        .bind(recorded)
+        .execute(&mut *transaction)
+        .await
+        .map_err(postgres("adopting the cluster"))?;
+        if adopted.rows_affected() > 0 {
+            sqlx::query("select messaging.adopt_outbox()")
+                .execute(&mut *transaction)
+                .await
+                .map_err(postgres("adopting the cluster"))?;
+        }
+        transaction.commit().await.map_err(postgres("adopting the cluster"))
     }
 }

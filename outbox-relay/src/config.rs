@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 use clap::Parser;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::Error;
+use crate::{Error, table::Table};
 
 /// Ships the outbox tables of one or several Postgres databases to Kafka.
 #[derive(Debug, Clone, Parser)]
@@ -36,15 +36,15 @@ pub struct Config {
     pub name: String,
 
     /// How long an event may wait for Kafka's acknowledgement before its database stops, purges and resumes from the
-    /// cursor. Must be shorter than the lease. A successor waits this long after the lease has ended.
+    /// cursor. Must be shorter than the lease: nothing is sent that could still be on its way when the lease ends.
     #[arg(long, env = "RELAY_DELIVERY_TIMEOUT", default_value = "1s", value_parser = duration)]
     pub delivery_timeout: Duration,
 
-    /// How long a lease lasts without being renewed; another relay then takes over.
+    /// How long a lease lasts without being renewed; other relays then take over its shards.
     #[arg(long, env = "RELAY_LEASE", default_value = "2s", value_parser = duration)]
     pub lease: Duration,
 
-    /// How often the lease is renewed, and how often a standby asks for it.
+    /// How often the lease is renewed, and how often the other relays are looked at.
     #[arg(long, env = "RELAY_RENEW_EVERY", default_value = "500ms", value_parser = duration)]
     pub renew_every: Duration,
 
@@ -81,6 +81,20 @@ pub struct Config {
     #[arg(long, env = "RELAY_COMPRESSION", default_value = "lz4")]
     pub compression: String,
 
+    /// Sends every page of events in a Kafka transaction, together with a note of the position: consumers that read
+    /// committed events only see each one once. All relays of a database must agree on it.
+    #[arg(long, env = "RELAY_EXACTLY_ONCE", default_value_t = false)]
+    pub exactly_once: bool,
+
+    /// The topic of the notes in exactly-once mode; made when it is missing.
+    #[arg(long, env = "RELAY_MARKERS_TOPIC", default_value = "outbox-relay.markers")]
+    pub markers_topic: String,
+
+    /// How long a transaction may take before Kafka ends it. A page is far quicker; a relay that died inside one holds
+    /// back readers of committed events for as long.
+    #[arg(long, env = "RELAY_TRANSACTION_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub transaction_timeout: Duration,
+
     /// How long a stopping relay waits for Kafka to acknowledge what is on its way.
     #[arg(long, env = "RELAY_DRAIN", default_value = "5s", value_parser = duration)]
     pub drain: Duration,
@@ -101,11 +115,16 @@ impl Config {
         if self.delivery_timeout >= self.lease {
             return refuse("--delivery-timeout must be shorter than --lease");
         }
-        if self.renew_every * 2 > self.lease {
-            return refuse("--renew-every must be at most half of --lease");
+        if self.renew_every * 2 > self.lease - self.delivery_timeout {
+            return refuse(
+                "--renew-every must be at most half of what --lease is longer than --delivery-timeout",
+            );
         }
         if self.linger >= self.delivery_timeout / 2 {
             return refuse("--linger must be shorter than half of --delivery-timeout");
+        }
+        if self.exactly_once && self.delivery_timeout > self.transaction_timeout {
+            return refuse("--delivery-timeout must not be longer than --transaction-timeout");
         }
         for (position, source) in self.sources.iter().enumerate() {
             if self.sources[..position].iter().any(|earlier| earlier.name == source.name) {
@@ -123,6 +142,8 @@ pub struct Source {
     pub name: String,
     /// Where the database is, and as whom.
     pub database: PgConnectOptions,
+    /// Where its events are.
+    pub table: Table,
 }
 
 /// The password stays out of logs.
@@ -142,7 +163,7 @@ impl FromStr for Source {
         }
         let database =
             url.parse::<PgConnectOptions>().map_err(|error| format!("source {name}: {error}"))?;
-        Ok(Self { name: name.to_owned(), database })
+        Ok(Self { name: name.to_owned(), database, table: Table::default() })
     }
 }
 

@@ -1,11 +1,11 @@
-//! How far a database has been shipped. A cursor moves only over rows that Kafka has acknowledged, and only while
-//! the lease's epoch holds.
+//! How far a database has been shipped, shard by shard. A cursor moves only over rows that Kafka has acknowledged, and
+//! only while the lease holds.
 
 use std::sync::Arc;
 
 use sqlx::PgConnection;
 
-use crate::{Error, error::postgres, lease::Grant};
+use crate::{Error, error::postgres, lease::Grant, shards::Shards};
 
 /// A Postgres snapshot in its text form: which transactions had committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,28 +42,72 @@ pub struct Within {
     pub sent_seq: i64,
 }
 
-impl Cursor {
-    /// Writes the position to all shards of the lease.
+/// Shards that stand at the same position, and are therefore read and moved as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// Which.
+    pub shards: Shards,
+    /// Where they stand.
+    pub cursor: Cursor,
+}
+
+impl Lane {
+    /// The shards that a lease holds and nobody has paused, by their positions.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when the epoch is no longer ours; then nothing was written.
+    /// Postgres'.
+    pub async fn load(connection: &mut PgConnection, grant: &Grant) -> Result<Vec<Self>, Error> {
+        let rows = sqlx::query_as::<_, (i64, String, Option<String>, Option<i64>)>(
+            "select bit_or(1::bigint << shard),
+                    acked::text,
+                    target::text,
+                    sent_seq
+             from messaging.outbox_cursor
+             where owner = $1
+               and not paused
+             group by acked::text, target::text, sent_seq
+             order by min(shard)",
+        )
+        .bind(grant.owner())
+        .fetch_all(connection)
+        .await
+        .map_err(postgres("reading the cursor"))?;
+        let lane = |(mask, acked, target, sent_seq): (i64, String, Option<String>, Option<i64>)| {
+            let within = target
+                .zip(sent_seq)
+                .map(|(target, sent_seq)| Within { target: target.into(), sent_seq });
+            let cursor = Cursor { acked: acked.into(), within };
+            Self { shards: Shards::from_mask(mask), cursor }
+        };
+        Ok(rows.into_iter().map(lane).collect())
+    }
+
+    /// Writes the position to the lane's shards.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] when not all of them are ours any more; whoever is in a transaction must roll it back.
     pub async fn record(&self, connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
+        let within = self.cursor.within.as_ref();
         let moved = sqlx::query(
             "update messaging.outbox_cursor
              set acked = $3::text::pg_snapshot,
                  target = $4::text::pg_snapshot,
                  sent_seq = $5
              where owner = $1
-               and epoch = $2",
+               and ($2::bigint >> shard) & 1 = 1",
         )
-        .bind(&grant.owner)
-        .bind(grant.epoch)
-        .bind(self.acked.as_str())
-        .bind(self.within.as_ref().map(|within| within.target.as_str()))
-        .bind(self.within.as_ref().map(|within| within.sent_seq))
+        .bind(grant.owner())
+        .bind(self.shards.mask())
+        .bind(self.cursor.acked.as_str())
+        .bind(within.map(|within| within.target.as_str()))
+        .bind(within.map(|within| within.sent_seq))
         .execute(connection)
         .await
         .map_err(postgres("moving the cursor"))?;
-        grant.confirm(moved.rows_affected())
+        if moved.rows_affected() == u64::from(self.shards.len()) {
+            Ok(())
+        } else {
+            Err(Error::LeaseLost("another relay has taken over"))
+        }
     }
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
+
+use crate::{
+    producer::Failure,
+    verdict::{self, Reason, Verdict},
+};
 
 /// Why the relay, or the shipping of one of its databases, stopped.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +65,6 @@ pub enum Error {
         /// The system identifier of the cluster that answered.
         actual: i64,
     },
-    /// The shards' cursors differ, and one group cannot have two positions.
-    #[error("the cursors of the shards differ: this relay moves all 64 as one group")]
-    CursorsDiffer,
     /// Another relay holds the lease, or this one's has run out.
     #[error("the lease is lost: {0}")]
     LeaseLost(&'static str),
@@ -78,22 +80,56 @@ pub enum Error {
     /// Kafka's client neither delivers nor gives up.
     #[error("Kafka has not acknowledged the oldest event for {0:?}")]
     Stalled(Duration),
+    /// Kafka's client refused an event inside a transaction, which has to begin anew without it.
+    #[error("event {seq} is refused: {}", reason.label())]
+    Refused {
+        /// The row's sequence number.
+        seq: i64,
+        /// Why.
+        reason: Reason,
+    },
     /// An event could not be delivered.
-    #[error("event {seq} for topic {topic} was not delivered ({code})")]
+    #[error("event {seq} for topic {} was not delivered ({})", failure.topic, failure.code)]
     Delivery {
         /// The row's sequence number.
         seq: i64,
-        /// Where it was going.
-        topic: String,
-        /// Why it did not get there.
-        code: RDKafkaErrorCode,
+        /// What Kafka said of it.
+        failure: Failure,
+        /// Whether no other event was on its way, which Kafka may have refused it together with.
+        alone: bool,
     },
 }
 
 impl Error {
     /// Whether only the producer has to start again; the lease and the connections are fine.
     pub(crate) fn is_kafkas(&self) -> bool {
-        matches!(self, Self::Kafka { .. } | Self::Delivery { .. } | Self::Stalled(_))
+        matches!(
+            self,
+            Self::Kafka { .. } | Self::Delivery { .. } | Self::Refused { .. } | Self::Stalled(_)
+        )
+    }
+
+    /// What is to be done about it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Delivery { failure, .. } => verdict::of_kafka(failure.code),
+            Self::Refused { reason, .. } => Verdict::Park(*reason),
+            Self::Kafka { source, .. } => {
+                source.rdkafka_error_code().map_or(Verdict::Retry, verdict::of_kafka)
+            }
+            Self::Postgres { source, .. } => verdict::of_postgres(source),
+            Self::Stalled(_)
+            | Self::PostgresSilent(_)
+            | Self::LeaseLost(_)
+            | Self::NotDrained(_) => Verdict::Retry,
+            Self::Config(_)
+            | Self::Metrics(_)
+            | Self::Listen { .. }
+            | Self::Signals(_)
+            | Self::TaskEnded(_)
+            | Self::SequenceCached(_)
+            | Self::AnotherCluster { .. } => Verdict::Stop,
+        }
     }
 
     /// The action and the reasons beneath it, in one line.

@@ -1,170 +1,202 @@
-//! Who may ship a database: one owner at a time, by rows with an epoch and an end by the database's clock. Whoever
-//! cannot prove its epoch is a zombie and stops; a successor first waits until a zombie's queue is dead.
+//! Who ships which shards: a relay is alive while it renews one row, and its shards are its own while it is. Whoever finds
+//! that row gone is a zombie and stops; nothing is sent so late that it could arrive after the lease.
 
 use std::{
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection, PgConnection};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
     cluster::Cluster,
-    cursor::{Cursor, Within},
     error::postgres,
+    shards::{SHARDS, Shards},
 };
 
-/// How many shards every outbox has.
-pub const SHARDS: u64 = 64;
-
-/// How the lease is kept; all relays of one database must agree on it.
+/// How the lease is kept.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// Unique to this process, so that nobody else is taken for it.
-    pub owner: String,
+    /// How the relay is called, by people.
+    pub name: String,
     /// How long a renewal lasts.
     pub lease: Duration,
-    /// How long a dead owner's events may still arrive after its lease.
+    /// How long something that was handed to Kafka's client may still arrive.
     pub delivery_timeout: Duration,
-    /// How often the lease is renewed or asked for.
+    /// How often the lease is renewed and the others are looked at.
     pub renew_every: Duration,
 }
 
-/// The proof that this process owns all shards: every write to the cursor names it.
+/// A lease that was taken: the name under which shards are owned.
 #[derive(Debug)]
 pub struct Grant {
-    /// As in the terms.
-    pub owner: String,
-    /// Grows with every change of owner.
-    pub epoch: i64,
-    valid_until: Mutex<Instant>,
+    owner: String,
+    sends_until: Mutex<Instant>,
 }
 
 impl Grant {
-    /// Whether the lease has not yet run out, by this process's own clock, counted from before it was asked for.
-    pub fn is_valid(&self) -> bool {
-        Instant::now() < *self.valid_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Unique to this lease, so that a lease which was lost can never be mistaken for a later one.
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
-    /// Takes the number of cursor rows that a write has moved as the answer to "am I still the owner?".
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`] unless it moved every shard.
-    pub fn confirm(&self, moved: u64) -> Result<(), Error> {
-        if moved == SHARDS { Ok(()) } else { Err(Error::LeaseLost("another relay has taken over")) }
+    /// Whether what is handed to Kafka's client now will have arrived, or been given up, before the lease ends; by this
+    /// process's own clock, counted from before the lease was asked for.
+    pub fn may_send(&self) -> bool {
+        Instant::now() < *self.sends_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn extend(&self, until: Instant) {
-        *self.valid_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = until;
+    fn extend(&self, asked: Instant, terms: &Terms) {
+        *self.sends_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            asked + terms.lease.saturating_sub(terms.delivery_timeout);
     }
 }
 
-/// Takes the lease and reads the cursor, or answers None while another relay holds it or its queue may still deliver.
+/// Makes this relay known, with a lease and no shards yet.
 ///
 /// # Errors
-/// Postgres', a refused cluster, or cursors that differ.
-pub async fn acquire(
-    connection: &mut PgConnection,
-    terms: &Terms,
-    cluster: &Cluster,
-) -> Result<Option<(Grant, Cursor)>, Error> {
+/// Postgres'.
+pub async fn join(connection: &mut PgConnection, terms: &Terms) -> Result<Grant, Error> {
     let asked = Instant::now();
-    let free = sqlx::query_scalar::<_, bool>(
-        "select coalesce(bool_and(owner = $1 or lease_until + $2 < clock_timestamp()), false)
-         from messaging.outbox_cursor",
+    let owner = format!("{}-{}", terms.name, uuid::Uuid::now_v7());
+    sqlx::query(
+        "insert into messaging.outbox_relay (owner, name, lease_until)
+         values ($1, $2, clock_timestamp() + $3)",
     )
-    .bind(&terms.owner)
-    .bind(terms.delivery_timeout)
-    .fetch_one(&mut *connection)
+    .bind(&owner)
+    .bind(&terms.name)
+    .bind(terms.lease)
+    .execute(connection)
     .await
-    .map_err(postgres("taking the lease"))?;
-    if !free {
-        return Ok(None);
+    .map_err(postgres("taking a lease"))?;
+    let grant = Grant { owner, sends_until: Mutex::new(asked) };
+    grant.extend(asked, terms);
+    Ok(grant)
+}
+
+/// Takes up to so many free shards and returns them. Others that do the same get different ones.
+///
+/// # Errors
+/// [`Error::LeaseLost`], or Postgres'.
+pub async fn claim(
+    connection: &mut PgConnection,
+    grant: &Grant,
+    cluster: &Cluster,
+    count: u32,
+) -> Result<Shards, Error> {
+    let mut transaction = connection.begin().await.map_err(postgres("taking shards"))?;
+    let alive = sqlx::query("select from messaging.outbox_relay where owner = $1 for share")
+        .bind(&grant.owner)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(postgres("looking after the lease"))?;
+    if alive.is_none() {
+        return Err(Error::LeaseLost("it ended unrenewed"));
     }
-    let mut transaction = connection.begin().await.map_err(postgres("taking the lease"))?;
-    if !lock(&mut transaction, terms).await? {
-        transaction.rollback().await.map_err(postgres("leaving the lease alone"))?;
-        return Ok(None);
-    }
-    cluster.check(&mut transaction).await?;
-    let cursor = read_cursor(&mut transaction).await?;
-    let epoch = sqlx::query_scalar::<_, i64>(
+    let taken = sqlx::query_scalar::<_, i16>(
         "update messaging.outbox_cursor
          set owner = $1,
-             epoch = (select max(epoch) + 1 from messaging.outbox_cursor),
-             lease_until = clock_timestamp() + $2,
+             epoch = epoch + 1,
              system_identifier = $3,
              timeline = $4
-         returning epoch",
+         where shard in (
+             select shard
+             from messaging.outbox_cursor cursor
+             where not exists (select from messaging.outbox_relay relay where relay.owner = cursor.owner)
+             order by shard
+             limit $2
+             for update skip locked)
+         returning shard",
     )
-    .bind(&terms.owner)
-    .bind(terms.lease)
+    .bind(&grant.owner)
+    .bind(i64::from(count))
     .bind(cluster.system_identifier)
     .bind(cluster.timeline)
-    .fetch_one(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await
-    .map_err(postgres("taking the lease"))?;
-    transaction.commit().await.map_err(postgres("taking the lease"))?;
-    let grant =
-        Grant { owner: terms.owner.clone(), epoch, valid_until: Mutex::new(asked + terms.lease) };
-    Ok(Some((grant, cursor)))
+    .map_err(postgres("taking shards"))?;
+    transaction.commit().await.map_err(postgres("taking shards"))?;
+    Ok(taken
+        .into_iter()
+        .map(i64::from)
+        .fold(Shards::NONE, |shards, shard| shards.and(Shards::from_mask(1 << shard))))
 }
 
-/// Locks all shards in one order and looks again whether they are free.
-async fn lock(connection: &mut PgConnection, terms: &Terms) -> Result<bool, Error> {
-    let free = sqlx::query_scalar::<_, Option<bool>>(
-        "select owner = $1 or lease_until + $2 < clock_timestamp()
-         from messaging.outbox_cursor
-         order by shard
-         for update",
-    )
-    .bind(&terms.owner)
-    .bind(terms.delivery_timeout)
-    .fetch_all(connection)
-    .await
-    .map_err(postgres("locking the cursor"))?;
-    Ok(free.into_iter().all(|free| free == Some(true)))
-}
-
-async fn read_cursor(connection: &mut PgConnection) -> Result<Cursor, Error> {
-    let mut positions = sqlx::query_as::<_, (String, Option<String>, Option<i64>)>(
-        "select distinct acked::text,
-                target::text,
-                sent_seq
-         from messaging.outbox_cursor",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(postgres("reading the cursor"))?;
-    let (Some((acked, target, sent_seq)), true) = (positions.pop(), positions.is_empty()) else {
-        return Err(Error::CursorsDiffer);
-    };
-    let within =
-        target.zip(sent_seq).map(|(target, sent_seq)| Within { target: target.into(), sent_seq });
-    Ok(Cursor { acked: acked.into(), within })
-}
-
-/// Ends the lease at once, so that a successor need not wait. Only after nothing is on its way any more.
+/// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more.
 ///
 /// # Errors
-/// Postgres'; a lease that is already another's is left alone.
-pub async fn release(connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
+/// Postgres'; shards that are already another's are left alone.
+pub async fn release(
+    connection: &mut PgConnection,
+    grant: &Grant,
+    shards: Shards,
+) -> Result<(), Error> {
     sqlx::query(
         "update messaging.outbox_cursor
          set owner = null,
-             lease_until = '-infinity'
+             fence = null
          where owner = $1
-           and epoch = $2",
+           and ($2::bigint >> shard) & 1 = 1",
     )
     .bind(&grant.owner)
-    .bind(grant.epoch)
+    .bind(shards.mask())
     .execute(connection)
     .await
-    .map_err(postgres("releasing the lease"))?;
+    .map_err(postgres("giving shards back"))?;
     Ok(())
+}
+
+/// Ends the lease and gives everything back. Only after nothing is on its way any more.
+///
+/// # Errors
+/// Postgres'.
+pub async fn leave(connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
+    release(connection, grant, Shards::ALL).await?;
+    sqlx::query("delete from messaging.outbox_relay where owner = $1")
+        .bind(&grant.owner)
+        .execute(connection)
+        .await
+        .map_err(postgres("ending the lease"))?;
+    Ok(())
+}
+
+/// What a look around has found: who is there, what is free, what people wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Our shards.
+    pub held: Shards,
+    /// Shards that nobody ships.
+    pub free: Shards,
+    /// Shards that a person has paused.
+    pub paused: Shards,
+    /// Shards for which a verb waits.
+    pub wished: Shards,
+    /// How many shards are this relay's part, if every living relay takes as many.
+    pub share: u32,
+}
+
+impl Survey {
+    /// Our shards beyond the share: somebody else is to have them.
+    pub fn surplus(&self) -> Shards {
+        self.held.last(self.held.len().saturating_sub(self.share))
+    }
+
+    /// How many free shards are ours to take.
+    pub fn wanting(&self) -> u32 {
+        self.share.saturating_sub(self.held.len()).min(self.free.len())
+    }
+
+    /// Whether shipping has to stop for a moment, to go on with other shards or from elsewhere. `shipped` are the shards
+    /// that it goes on with now.
+    pub fn regroups(&self, shipped: Shards) -> bool {
+        !self.surplus().is_empty()
+            || self.wanting() > 0
+            || !self.wished.common(self.held).is_empty()
+            || self.held.without(self.paused) != shipped
+    }
 }
 
 /// Renews the lease on a connection of its own, and thereby watches over the database: no answer in time is an error.
@@ -176,6 +208,8 @@ pub struct Keeper<'a> {
     pub terms: &'a Terms,
     /// What is renewed.
     pub grant: &'a Grant,
+    /// Where surveys are told.
+    pub told: watch::Sender<Survey>,
 }
 
 impl Keeper<'_> {
@@ -185,36 +219,99 @@ impl Keeper<'_> {
     /// As [`Keeper::step`].
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         loop {
+            self.step().await?;
             if stop.run_until_cancelled(tokio::time::sleep(self.terms.renew_every)).await.is_none()
             {
                 return Ok(());
             }
-            self.step().await?;
         }
     }
 
-    /// Renews once.
+    /// Renews once, ends the leases of those who did not, and looks around.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when the epoch is another's, [`Error::PostgresSilent`] when the lease would end before an answer.
+    /// [`Error::LeaseLost`] when somebody has ended ours, [`Error::PostgresSilent`] when it would end before an answer.
     pub async fn step(&mut self) -> Result<(), Error> {
+        let survey = timeout(self.terms.lease, self.look())
+            .await
+            .map_err(|_| Error::PostgresSilent("renewing the lease"))??;
+        self.told.send_replace(survey);
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<Survey, Error> {
         let asked = Instant::now();
-        let renewal = sqlx::query(
-            "update messaging.outbox_cursor
-             set lease_until = clock_timestamp() + $3
-             where owner = $1
-               and epoch = $2",
+        let renewed = sqlx::query(
+            "update messaging.outbox_relay
+             set lease_until = clock_timestamp() + $2
+             where owner = $1",
         )
         .bind(&self.grant.owner)
-        .bind(self.grant.epoch)
         .bind(self.terms.lease)
-        .execute(&mut self.connection);
-        let moved = timeout(self.terms.lease, renewal)
+        .execute(&mut self.connection)
+        .await
+        .map_err(postgres("renewing the lease"))?;
+        if renewed.rows_affected() == 0 {
+            return Err(Error::LeaseLost("it ended unrenewed"));
+        }
+        self.grant.extend(asked, self.terms);
+        sqlx::query("delete from messaging.outbox_relay where lease_until < clock_timestamp()")
+            .execute(&mut self.connection)
             .await
-            .map_err(|_| Error::PostgresSilent("renewing the lease"))?
-            .map_err(postgres("renewing the lease"))?;
-        self.grant.confirm(moved.rows_affected())?;
-        self.grant.extend(asked + self.terms.lease);
-        Ok(())
+            .map_err(postgres("ending leases"))?;
+        survey(&mut self.connection, &self.grant.owner).await
+    }
+}
+
+async fn survey(connection: &mut PgConnection, owner: &str) -> Result<Survey, Error> {
+    let (held, free, paused, wished, others, before, draining) =
+        sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64, bool)>(
+            "select coalesce(bit_or(1::bigint << shard) filter (where cursor.owner = $1), 0),
+                    coalesce(bit_or(1::bigint << shard) filter (where relay.owner is null), 0),
+                    coalesce(bit_or(1::bigint << shard) filter (where paused), 0),
+                    coalesce(bit_or(1::bigint << shard) filter (where wish is not null), 0),
+                    (select count(*) from messaging.outbox_relay where not draining and owner <> $1),
+                    (select count(*) from messaging.outbox_relay where not draining and owner < $1),
+                    coalesce((select draining from messaging.outbox_relay where owner = $1), true)
+             from messaging.outbox_cursor cursor
+             left join messaging.outbox_relay relay on relay.owner = cursor.owner",
+        )
+        .bind(owner)
+        .fetch_one(connection)
+        .await
+        .map_err(postgres("looking around"))?;
+    let share = if draining { 0 } else { share(others, before) };
+    let [held, free, paused, wished] = [held, free, paused, wished].map(Shards::from_mask);
+    Ok(Survey { held, free, paused, wished, share })
+}
+
+/// The part of one among all: as many for each, and what is left over to the first.
+fn share(others: i64, before: i64) -> u32 {
+    let all = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+    SHARDS / all + u32::from(before < i64::from(SHARDS % all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_all_relays_are_all_shards() {
+        for relays in 1..70 {
+            let shares: Vec<u32> = (0..relays).map(|before| share(relays - 1, before)).collect();
+            assert_eq!(shares.iter().sum::<u32>(), SHARDS, "{relays} relays: {shares:?}");
+            assert!(shares.iter().max() <= shares.iter().min().map(|least| least + 1).as_ref());
+        }
+    }
+
+    #[test]
+    fn a_newcomer_takes_what_is_free_and_the_others_hand_over_the_rest() {
+        let alone = Survey { held: Shards::ALL, share: 32, ..Survey::default() };
+        assert_eq!(alone.surplus().len(), 32);
+        assert!(alone.regroups(Shards::ALL));
+        let newcomer = Survey { free: alone.surplus(), share: 32, ..Survey::default() };
+        assert_eq!(newcomer.wanting(), 32);
+        let settled = Survey { held: Shards::ALL.last(32), share: 32, ..Survey::default() };
+        assert!(!settled.regroups(settled.held));
     }
 }

@@ -7,17 +7,28 @@ pub mod source;
 pub mod cluster;
 pub mod cursor;
 pub mod lease;
+pub mod shards;
+pub mod wish;
 
 pub mod doorbell;
 pub mod event;
+pub mod table;
 pub mod window;
 
 pub mod budget;
 pub mod ledger;
 pub mod producer;
+pub mod recording;
 pub mod shipment;
 pub mod shipping;
+
+pub mod parking;
+pub mod redrive;
 pub mod verdict;
+
+pub mod exactly_once;
+pub mod marker;
+pub mod position;
 
 pub mod backlog;
 pub mod rotation;

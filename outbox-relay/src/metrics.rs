@@ -9,14 +9,14 @@ use opentelemetry::{
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 
-use crate::Error;
+use crate::{Error, shards::Shards, verdict::Reason};
 
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 const ROWS: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0, 100_000.0];
 
 /// The reasons of failures, so that an alarm sees a zero before the first one.
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 8] = [
     "transient",
     "too_large",
     "invalid",
@@ -24,7 +24,11 @@ const REASONS: [&str; 7] = [
     "unauthorised",
     "stalled",
     "unreachable",
+    "stopped",
 ];
+
+const PARKED: [Reason; 5] =
+    [Reason::TooLarge, Reason::Invalid, Reason::UnknownTopic, Reason::Unauthorised, Reason::Behind];
 
 /// The instruments of the process; each source takes its own view.
 #[derive(Debug)]
@@ -72,7 +76,9 @@ pub struct Metrics {
     rotations_blocked: Counter<u64>,
     window: Histogram<u64>,
     in_flight: Gauge<u64>,
-    owner: Gauge<u64>,
+    shards: Gauge<u64>,
+    parked: Counter<u64>,
+    redriven: Counter<u64>,
     sent: Counter<u64>,
     sending: Histogram<f64>,
 }
@@ -120,7 +126,13 @@ impl Metrics {
             ),
             window: rows(meter, "outbox.relay.window.rows", "Rows per window"),
             in_flight: bytes(meter, "outbox.relay.in_flight", "Bytes on their way to Kafka"),
-            owner: gauge(meter, "outbox.relay.owner", "1 while this relay holds the lease"),
+            shards: gauge(meter, "outbox.relay.shards", "Shards that this relay ships, of 64"),
+            parked: counter(meter, "outbox.relay.parked", "Events set aside, by reason"),
+            redriven: counter(
+                meter,
+                "outbox.relay.redriven",
+                "Parked events that Kafka took in the end",
+            ),
             sent: counter(
                 meter,
                 "messaging.client.sent.messages",
@@ -142,7 +154,11 @@ impl Metrics {
         for counter in [&self.published, &self.retries, &self.rotations, &self.rotations_blocked] {
             counter.add(0, &self.source);
         }
-        self.owner(false);
+        for reason in PARKED {
+            self.parked.add(0, &[source.clone(), KeyValue::new("reason", reason.label())]);
+        }
+        self.redriven.add(0, &self.source);
+        self.owned(Shards::NONE);
         self.in_flight(0);
     }
 
@@ -209,9 +225,20 @@ impl Metrics {
         self.in_flight.record(bytes as u64, &self.source);
     }
 
-    /// Whether this relay holds the lease.
-    pub fn owner(&self, holds: bool) {
-        self.owner.record(u64::from(holds), &self.source);
+    /// An event was set aside.
+    pub fn parked(&self, reason: Reason) {
+        let [source] = self.source.clone();
+        self.parked.add(1, &[source, KeyValue::new("reason", reason.label())]);
+    }
+
+    /// Parked events have arrived after all.
+    pub fn redriven(&self, rows: u64) {
+        self.redriven.add(rows, &self.source);
+    }
+
+    /// Which shards this relay ships.
+    pub fn owned(&self, shards: Shards) {
+        self.shards.record(u64::from(shards.len()), &self.source);
     }
 }
 

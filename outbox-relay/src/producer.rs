@@ -10,7 +10,7 @@ use std::{
 use rdkafka::{
     ClientConfig, ClientContext, Message,
     config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::{
         BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext,
         ThreadedProducer,
@@ -20,9 +20,13 @@ use tokio::sync::Notify;
 
 use crate::{
     Config, Error,
-    error::{kafka, postgres},
+    error::kafka,
     event::Event,
+    verdict::{Reason, Verdict, of_kafka},
 };
+
+/// The ordinal of notes, which nobody waits for one by one.
+const NOTE: usize = usize::MAX;
 
 /// How long one look for a broker may take.
 const REACH: Duration = Duration::from_secs(2);
@@ -39,13 +43,15 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-/// Whether there was room.
+/// What became of an event that was to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// On its way: a delivery will be reported.
     Queued,
     /// The client's queue is full: try again after a delivery.
     Full,
+    /// The client refused it before sending anything; nothing else is affected.
+    Refused(Reason),
 }
 
 /// A delivery that failed.
@@ -55,6 +61,8 @@ pub struct Failure {
     pub ordinal: usize,
     /// Where it was going.
     pub topic: String,
+    /// Its key.
+    pub key: String,
     /// Why it did not get there.
     pub code: RDKafkaErrorCode,
 }
@@ -76,8 +84,24 @@ impl Producer {
     /// # Errors
     /// When a setting is refused.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::with(settings(config).set("enable.gapless.guarantee", "true"))
+    }
+
+    /// Sets up a client whose events count only when their transaction is committed. Before the first one it must
+    /// [`Producer::fence`].
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn transactional(config: &Config, id: &str) -> Result<Self, Error> {
+        let timeout = config.transaction_timeout.as_millis().to_string();
+        Self::with(
+            settings(config).set("transactional.id", id).set("transaction.timeout.ms", timeout),
+        )
+    }
+
+    fn with(settings: &mut ClientConfig) -> Result<Self, Error> {
         let reports = Arc::new(Reports::default());
-        let client = settings(config)
+        let client = settings
             .create_with_context::<_, ThreadedProducer<_>>(Deliveries(Arc::clone(&reports)))
             .map_err(kafka("setting up the producer"))?;
         Ok(Self { client: Arc::new(client), reports })
@@ -99,20 +123,74 @@ impl Producer {
     /// Queues one event under an ordinal that its delivery report will carry.
     ///
     /// # Errors
-    /// When the client refuses the event at once.
+    /// When the client can send nothing any more.
     pub fn send(&self, event: &Event<'_>, ordinal: usize) -> Result<Sent, Error> {
+        let Ok(headers) = event.headers() else { return Ok(Sent::Refused(Reason::Invalid)) };
         let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(event.topic, ordinal)
             .key(event.key)
-            .headers(event.headers().map_err(postgres("reading a row's headers"))?);
+            .headers(headers);
         record.payload = event.payload;
+        self.queue(record)
+    }
+
+    fn queue(&self, record: BaseRecord<'_, str, [u8], usize>) -> Result<Sent, Error> {
         match self.client.send(record) {
             Ok(()) => Ok(Sent::Queued),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(Sent::Full),
-            Err((KafkaError::MessageProduction(code), _)) => {
-                Err(Error::Delivery { seq: event.seq, topic: event.topic.to_owned(), code })
-            }
-            Err((source, _)) => Err(kafka("queueing an event")(source)),
+            Err((source, _)) => match source.rdkafka_error_code().map(of_kafka) {
+                Some(Verdict::Park(reason)) => Ok(Sent::Refused(reason)),
+                _ => Err(kafka("queueing an event")(source)),
+            },
         }
+    }
+
+    /// Ends whatever another producer of the same transactional id has begun, and keeps it from committing any more. What
+    /// it had committed is complete when this returns.
+    ///
+    /// # Errors
+    /// When Kafka could not do it in this time.
+    pub async fn fence(&self, limit: Duration) -> Result<(), Error> {
+        self.block("fencing earlier transactions", move |client| client.init_transactions(limit))
+            .await
+    }
+
+    /// Begins a transaction: what is sent from now on counts when it is committed.
+    ///
+    /// # Errors
+    /// When there is one already, or the producer was fenced.
+    pub fn begin(&self) -> Result<(), Error> {
+        self.client.begin_transaction().map_err(kafka("beginning a transaction"))
+    }
+
+    /// Adds a note to the transaction: under this key, on the only partition of its topic; None takes an earlier one back.
+    ///
+    /// # Errors
+    /// When the client refuses it.
+    pub fn note(&self, topic: &str, key: &str, note: Option<&[u8]>) -> Result<(), Error> {
+        let mut record =
+            BaseRecord::<str, [u8], usize>::with_opaque_to(topic, NOTE).key(key).partition(0);
+        record.payload = note;
+        self.client.send(record).map_err(|(source, _)| kafka("noting the position")(source))
+    }
+
+    /// Waits until everything has arrived, and makes all of it count at once.
+    ///
+    /// # Errors
+    /// Nothing of it counts, or it is not known whether it does: the producer must not be used again.
+    pub async fn commit(&self, limit: Duration) -> Result<(), Error> {
+        self.block("committing a transaction", move |client| client.commit_transaction(limit)).await
+    }
+
+    async fn block(
+        &self,
+        action: &'static str,
+        call: impl FnOnce(&ThreadedProducer<Deliveries>) -> KafkaResult<()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let client = Arc::clone(&self.client);
+        tokio::task::spawn_blocking(move || call(&client))
+            .await
+            .map_err(|panic| Error::TaskEnded(panic.to_string()))?
+            .map_err(kafka(action))
     }
 
     /// Waits for a report, or returns at once if there is one that was not collected.
@@ -136,16 +214,19 @@ impl Producer {
     }
 }
 
+/// How to reach Kafka, for every client of the relay.
+pub(crate) fn client(config: &Config) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", &config.kafka).set("client.id", &config.name);
+    settings
+}
+
 fn settings(config: &Config) -> ClientConfig {
     let millis = |duration: Duration| duration.as_millis().to_string();
-    let mut settings = ClientConfig::new();
+    let mut settings = client(config);
     settings
-        .set("bootstrap.servers", &config.kafka)
-        .set("client.id", &config.name)
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A refused batch ends the producer instead of letting the next batch of its partition overtake.
-        .set("enable.gapless.guarantee", "true")
         .set("partitioner", "murmur2_random")
         .set("allow.auto.create.topics", "false")
         .set("compression.type", &config.compression)
@@ -208,7 +289,12 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
             Ok(_) => report.delivered.push(ordinal),
             Err((error, message)) if report.failure.is_none() => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                report.failure = Some(Failure { ordinal, topic: message.topic().to_owned(), code });
+                report.failure = Some(Failure {
+                    ordinal,
+                    topic: message.topic().to_owned(),
+                    key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+                    code,
+                });
             }
             Err(_) => {}
         }

@@ -14,26 +14,34 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Error,
     budget::Budget,
+    config::Source,
     error::postgres,
     event::Event,
     health::{Board, State},
     lease::Grant,
     ledger::Ledger,
     metrics::Metrics,
+    parking::{self, Parking},
     producer::{Producer, Sent},
+    recording,
+    redrive::Handover,
+    shards::Shards,
     window::Chunk,
 };
 
 /// Above this many rows in a chunk, only every so-many-th row's waiting time is noted.
 const NOTE_EVERY: usize = 16;
 
+/// How soon to look again whether the lease was renewed.
+const SOON: Duration = Duration::from_millis(20);
+
 /// Everything one attempt works with.
 #[derive(Debug)]
 pub struct Shipment<'a> {
     /// The settings.
     pub config: &'a Config,
-    /// The source's name.
-    pub source: &'a str,
+    /// What is shipped.
+    pub source: &'a Source,
     /// Where progress is counted.
     pub metrics: &'a Metrics,
     /// Where progress is told.
@@ -48,6 +56,10 @@ pub struct Shipment<'a> {
     pub budget: &'a mut Budget,
     /// What is on its way.
     pub ledger: &'a mut Ledger,
+    /// What is not sent.
+    pub parking: &'a mut Parking,
+    /// Who sends it later, and wants to be waited for.
+    pub handovers: &'a mut mpsc::Receiver<Handover>,
     /// Where rows come from.
     pub chunks: mpsc::Receiver<Chunk>,
     /// The task that reads them.
@@ -91,6 +103,7 @@ impl Shipment<'_> {
             () = self.producer.reported() => {}
             () = stop.cancelled() => {}
             () = sleep_until(wake.into()) => {}
+            Some(handover) = self.handovers.recv() => self.hand_over(handover).await?,
             chunk = self.chunks.recv(), if self.current.is_none() => match chunk {
                 Some(chunk) => self.current = Some((chunk, 0)),
                 None => return Err(self.reader_error().await),
@@ -117,11 +130,12 @@ impl Shipment<'_> {
         }
         if advance.moved {
             self.behind_since.get_or_insert_with(Instant::now);
-            self.board.set(self.source, State::Shipping);
+            self.board.set(&self.source.name, State::Shipping);
         }
         if let Some(failure) = report.failure {
             let seq = self.ledger.seq(failure.ordinal).unwrap_or_default();
-            return Err(Error::Delivery { seq, topic: failure.topic, code: failure.code });
+            let alone = self.ledger.has_one_on_its_way();
+            return Err(Error::Delivery { seq, failure, alone });
         }
         if let Some(source) = report.broken {
             return Err(Error::Kafka { action: "delivering", source });
@@ -134,30 +148,51 @@ impl Shipment<'_> {
         }
     }
 
-    /// Hands rows to Kafka's client while the lease is valid and there is room.
+    /// Hands rows to Kafka's client while the lease lasts and there is room. Rows of parked keys are set aside.
     fn fill(&mut self) -> Result<(), Error> {
         let Some((chunk, next)) = &mut self.current else { return Ok(()) };
-        if !self.grant.is_valid() {
-            return Err(Error::LeaseLost("it was not renewed in time"));
-        }
+        let shards = chunk.shards;
         let now = Instant::now();
         let note_every = if chunk.rows.len() > NOTE_EVERY { NOTE_EVERY } else { 1 };
         let mut topics: Vec<(String, u64)> = Vec::new();
-        self.ledger.window(&chunk.target);
+        self.ledger.window(shards, &chunk.target);
         while let Some(row) = chunk.rows.get(*next) {
-            if !self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded()) {
+            if !self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded())
+                || !self.grant.may_send()
+            {
                 break;
             }
             let event = Event::read(row).map_err(postgres("reading a row"))?;
-            let ordinal = self.ledger.sent(event.seq, event.weight(), now);
-            if self.producer.send(&event, ordinal)? == Sent::Full {
-                self.ledger.unsend();
-                break;
+            let weight = event.weight();
+            let held = match self.parking.holds(&event) {
+                Some(reason) => Some(reason),
+                None => {
+                    let ordinal = self.ledger.sent(shards, event.seq, weight, now);
+                    match self.producer.send(&event, ordinal)? {
+                        Sent::Queued => None,
+                        Sent::Full => {
+                            self.ledger.unsend();
+                            break;
+                        }
+                        Sent::Refused(reason) => {
+                            self.ledger.unsend();
+                            self.parking.refuse(event.seq, event.topic, event.key, reason);
+                            Some(reason)
+                        }
+                    }
+                }
+            };
+            if let Some(reason) = held {
+                self.ledger.aside(shards, event.seq, weight, now);
+                self.parking.set_aside(&event, reason);
+                self.metrics.parked(reason);
+                parking::say(self.source, &event, reason);
             }
             if let (0, Some(claimed_at)) = (*next % note_every, chunk.claimed_at) {
                 self.metrics.waited((claimed_at - event.created_at).to_std().unwrap_or_default());
             }
             match topics.iter_mut().find(|(topic, _)| topic == event.topic) {
+                _ if held.is_some() => {}
                 Some((_, count)) => *count += 1,
                 None => topics.push((event.topic.to_owned(), 1)),
             }
@@ -171,14 +206,14 @@ impl Shipment<'_> {
         if all_sent {
             self.current = None;
             if ends {
-                self.end_window();
+                self.end_window(shards);
             }
         }
         Ok(())
     }
 
-    fn end_window(&mut self) {
-        self.ledger.end();
+    fn end_window(&mut self, shards: Shards) {
+        self.ledger.end(shards);
         if self.window_rows > 0 {
             self.metrics.window(std::mem::take(&mut self.window_rows));
         }
@@ -192,8 +227,8 @@ impl Shipment<'_> {
     }
 
     async fn record(&mut self) -> Result<(), Error> {
-        self.ledger.cursor().record(self.connection, self.grant).await?;
-        self.ledger.recorded();
+        let (grant, table) = (self.grant, &self.source.table);
+        recording::record(self.connection, grant, table, self.ledger, self.parking).await?;
         self.behind_since = None;
         Ok(())
     }
@@ -207,14 +242,22 @@ impl Shipment<'_> {
     fn wake_at(&self) -> Instant {
         let record = self.behind_since.map(|since| since + self.config.record_every);
         let stalled = self.ledger.oldest().map(|sent_at| sent_at + self.patience());
+        // Rows that wait for a late renewal of the lease go as soon as it is there.
+        let renewed =
+            (self.current.is_some() && !self.grant.may_send()).then(|| Instant::now() + SOON);
         let later = Instant::now() + Duration::from_secs(1);
-        [record, stalled].into_iter().flatten().fold(later, Instant::min)
+        [record, stalled, renewed].into_iter().flatten().fold(later, Instant::min)
     }
 
     /// Waits for what is on its way and records the cursor; reads nothing more.
     async fn drain(&mut self) -> Result<(), Error> {
         self.current = None;
         self.reader.abort_all();
+        self.arrive().await
+    }
+
+    /// Waits until nothing is on its way, and records that.
+    async fn arrive(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.config.drain;
         self.settle()?;
         while self.ledger.in_flight() > 0 {
@@ -224,6 +267,15 @@ impl Shipment<'_> {
             self.settle()?;
         }
         self.record().await
+    }
+
+    /// Lets parked rows go out between what was sent and what is to be sent, so that their keys can be freed in order.
+    async fn hand_over(&mut self, handover: Handover) -> Result<(), Error> {
+        self.arrive().await?;
+        if handover.granted().await {
+            *self.parking = Parking::load(self.connection, self.grant).await?;
+        }
+        Ok(())
     }
 
     async fn reader_error(&mut self) -> Error {

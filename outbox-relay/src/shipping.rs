@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -14,16 +14,21 @@ use crate::{
     Config, Error,
     backoff::Backoff,
     budget::Budget,
-    cluster,
-    cursor::Cursor,
+    cluster::{self, Cluster},
+    config::Source,
+    cursor::Lane,
+    exactly_once::{self, Transactions},
     health::{Board, State},
     lease::Grant,
     ledger::Ledger,
     metrics::Metrics,
+    parking::Parking,
     producer::Producer,
+    recording,
+    redrive::Handover,
     shipment::Shipment,
-    verdict::verdict,
-    window::Reader,
+    verdict::Verdict,
+    window::{Chunk, Reader},
 };
 
 /// How many chunks the reader may be ahead.
@@ -34,28 +39,34 @@ const PREFETCHED: usize = 4;
 pub struct Shipping<'a> {
     /// The settings.
     pub config: &'a Config,
-    /// The source's name.
-    pub source: &'a str,
-    /// Where the rows are read.
-    pub database: &'a PgConnectOptions,
+    /// What is shipped.
+    pub source: &'a Source,
     /// Where progress is counted.
     pub metrics: &'a Metrics,
     /// Where progress is told.
     pub board: &'a Board,
-    /// The proof that the cursor is ours.
+    /// The proof that the cursors are ours.
     pub grant: &'a Grant,
-    /// Where the cursor is recorded.
+    /// Where the cursors mean something.
+    pub cluster: &'a Cluster,
+    /// Where the cursors are recorded.
     pub connection: PgConnection,
     /// How far everything is delivered.
-    pub cursor: Cursor,
+    pub lanes: Vec<Lane>,
+    /// What is not sent.
+    pub parking: Parking,
+    /// Who sends that later.
+    pub handovers: mpsc::Receiver<Handover>,
     /// Rings when somebody has committed.
     pub doorbell: Arc<Notify>,
     /// How much may be on its way.
     pub budget: Budget,
+    /// Kept from one group of shards to the next; None after a failure.
+    pub producer: Option<Producer>,
 }
 
 impl Shipping<'_> {
-    /// Ships until told to stop or until the lease is `lost`; what Kafka does not take is tried again for ever.
+    /// Ships until told to stop or until the lease is `lost`; what Kafka does not take is tried again for ever, or parked.
     ///
     /// # Errors
     /// Postgres', the loss of the lease, or [`Error::NotDrained`].
@@ -66,15 +77,17 @@ impl Shipping<'_> {
     ) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
-            let before = self.cursor.clone();
+            let before = self.lanes.clone();
             let error = match self.step(stop, lost).await {
                 Err(error) if error.is_kafkas() => error,
                 ended => return ended,
             };
-            if self.cursor != before {
+            if self.lanes != before {
                 backoff.reset();
             }
-            self.note(&error);
+            if self.note(&error) {
+                continue;
+            }
             let pause = tokio::time::sleep(backoff.pause());
             if stop.run_until_cancelled(lost.run_until_cancelled(pause)).await.flatten().is_none() {
                 return Ok(());
@@ -91,9 +104,20 @@ impl Shipping<'_> {
         stop: &CancellationToken,
         lost: &CancellationToken,
     ) -> Result<(), Error> {
-        let producer = Producer::open(self.config)?;
-        let mut ledger = Ledger::new(self.cursor.clone());
+        if self.config.exactly_once {
+            return Box::pin(self.transact(stop, lost)).await;
+        }
+        let producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => Producer::open(self.config)?,
+        };
+        let mut ledger = Ledger::new(&self.lanes);
         let ended = lost.run_until_cancelled(self.ship(&producer, &mut ledger, stop)).await;
+        if let Some(Ok(())) = ended {
+            self.lanes = ledger.lanes();
+            self.producer = Some(producer);
+            return Ok(());
+        }
         // Whatever happened, nothing more may be sent; what had arrived by then need not be sent again.
         for ordinal in producer.close().await.delivered {
             ledger.delivered(ordinal);
@@ -103,10 +127,13 @@ impl Shipping<'_> {
             self.metrics.published(late.rows, self.config.delivery_timeout);
         }
         self.metrics.in_flight(0);
-        self.cursor = ledger.cursor().clone();
         match ended {
             Some(Err(error)) if error.is_kafkas() || matches!(error, Error::NotDrained(_)) => {
-                self.cursor.record(&mut self.connection, self.grant).await?;
+                let (grant, table) = (self.grant, &self.source.table);
+                let connection = &mut self.connection;
+                recording::record(connection, grant, table, &mut ledger, &mut self.parking).await?;
+                self.parking.forget_aside();
+                self.lanes = ledger.lanes();
                 Err(error)
             }
             Some(ended) => ended,
@@ -124,12 +151,7 @@ impl Shipping<'_> {
             None => return Ok(()),
             Some(reached) => reached?,
         }
-        let (sender, chunks) = mpsc::channel(PREFETCHED);
-        let mut connection = cluster::connect(self.database).await?;
-        cluster::take_time(&mut connection).await?;
-        let window = Reader::new(connection, self.cursor.clone(), self.config.page_rows, sender);
-        let mut reader = JoinSet::new();
-        reader.spawn(window.run(Arc::clone(&self.doorbell), self.config.idle_poll));
+        let (reader, chunks) = self.read().await?;
         let mut shipment = Shipment {
             config: self.config,
             source: self.source,
@@ -140,6 +162,8 @@ impl Shipping<'_> {
             producer,
             budget: &mut self.budget,
             ledger,
+            parking: &mut self.parking,
+            handovers: &mut self.handovers,
             chunks,
             reader,
             current: None,
@@ -149,21 +173,86 @@ impl Shipping<'_> {
         shipment.run(stop).await
     }
 
-    /// Says what stopped the attempt. This is where a refused key will be parked instead of waiting.
-    fn note(&mut self, error: &Error) {
-        self.budget.shrink();
-        self.metrics.retried();
-        let (reason, hint) = match error {
-            Error::Delivery { code, .. } => {
-                let verdict = verdict(*code);
-                let hint =
-                    "; Kafka refuses it until somebody mends this, and the events behind it wait";
-                (verdict.label(), if verdict.is_permanent() { hint } else { "" })
-            }
-            Error::Stalled(_) => ("stalled", ""),
-            _ => ("unreachable", ""),
+    /// One attempt in exactly-once mode. Whatever ends it, the next one asks Kafka how far this one really came.
+    async fn transact(
+        &mut self,
+        stop: &CancellationToken,
+        lost: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.producer = None;
+        let (config, cluster, grant) = (self.config, self.cluster, self.grant);
+        let resumed = exactly_once::resume(config, cluster, &mut self.connection, grant);
+        let producer = match lost.run_until_cancelled(resumed).await {
+            None => return Ok(()),
+            Some(resumed) => resumed?,
         };
-        self.metrics.failed(reason);
-        self.board.set(self.source, State::Failing(format!("{}{hint}", error.chain())));
+        self.lanes = Lane::load(&mut self.connection, grant).await?;
+        self.parking.forget_aside();
+        let moves = exactly_once::moves(&mut self.connection, grant).await?;
+        let (reader, chunks) = self.read().await?;
+        let mut transactions = Transactions {
+            config,
+            source: self.source,
+            cluster,
+            metrics: self.metrics,
+            board: self.board,
+            grant,
+            connection: &mut self.connection,
+            producer: &producer,
+            budget: &mut self.budget,
+            ledger: Ledger::new(&self.lanes),
+            moves,
+            parking: &mut self.parking,
+            handovers: &mut self.handovers,
+            chunks,
+            reader,
+            current: None,
+        };
+        let ended = lost.run_until_cancelled(transactions.run(stop)).await;
+        producer.close().await;
+        ended.unwrap_or(Ok(()))
+    }
+
+    /// A task that reads the lanes, and what it reads.
+    async fn read(&self) -> Result<(JoinSet<Result<(), Error>>, mpsc::Receiver<Chunk>), Error> {
+        let (sender, chunks) = mpsc::channel(PREFETCHED);
+        let mut connection = cluster::connect(&self.source.database).await?;
+        cluster::take_time(&mut connection).await?;
+        let page_rows = self.config.page_rows;
+        let window = Reader::new(connection, &self.source.table, &self.lanes, page_rows, sender);
+        let mut reader = JoinSet::new();
+        reader.spawn(window.run(Arc::clone(&self.doorbell), self.config.idle_poll));
+        Ok((reader, chunks))
+    }
+
+    /// Says what stopped the attempt. Whether it can go on at once, because what Kafka refused for good is now parked.
+    fn note(&mut self, error: &Error) -> bool {
+        self.metrics.retried();
+        let verdict = error.verdict();
+        let label = match verdict {
+            Verdict::Park(reason) => reason.label(),
+            Verdict::Stop => "stopped",
+            Verdict::Retry if matches!(error, Error::Stalled(_)) => "stalled",
+            Verdict::Retry if matches!(error, Error::Delivery { .. }) => "transient",
+            Verdict::Retry => "unreachable",
+        };
+        self.metrics.failed(label);
+        if matches!(error, Error::Refused { .. }) {
+            return true;
+        }
+        if let (Verdict::Park(reason), Error::Delivery { seq, failure, alone }) = (verdict, error) {
+            if *alone || reason.is_the_topics() {
+                self.parking.refuse(*seq, &failure.topic, &failure.key, reason);
+            } else {
+                // Kafka refuses a batch for one event in it: find out for which.
+                self.budget.shrink();
+            }
+            return true;
+        }
+        self.budget.shrink();
+        let hint =
+            if verdict == Verdict::Stop { "; it waits for somebody to mend this" } else { "" };
+        self.board.set(&self.source.name, State::Failing(format!("{}{hint}", error.chain())));
+        false
     }
 }

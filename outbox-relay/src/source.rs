@@ -1,10 +1,10 @@
 //! One database from first connection to last: connect, check, wait for the lease, ship, and begin again after any
 //! error. Sources know nothing of each other: one that fails does not stop the rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::PgConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,16 +13,20 @@ use crate::{
     budget::Budget,
     cluster::{self, Cluster},
     config::Source,
-    cursor::Cursor,
+    cursor::Lane,
     doorbell::Doorbell,
     health::{Board, State},
-    lease::{self, Grant, Keeper, Terms},
+    lease::{self, Grant, Keeper, Survey, Terms},
     metrics::Metrics,
+    parking::Parking,
+    redrive::{Handover, Redrive},
     rotation::Rotation,
+    shards::Shards,
     shipping::Shipping,
+    wish,
 };
 
-/// Keeps one database shipped, by this relay or, while another holds the lease, ready to take over.
+/// Keeps one database shipped: this relay's share of it, and more of it when others are gone.
 #[derive(Debug)]
 pub struct Supervisor {
     config: Arc<Config>,
@@ -36,7 +40,7 @@ impl Supervisor {
     /// Nothing is opened yet.
     pub fn new(config: Arc<Config>, source: Source, metrics: Metrics, board: Board) -> Self {
         let terms = Terms {
-            owner: format!("{}-{}", config.name, uuid::Uuid::now_v7()),
+            name: config.name.clone(),
             lease: config.lease,
             delivery_timeout: config.delivery_timeout,
             renew_every: config.renew_every,
@@ -53,7 +57,7 @@ impl Supervisor {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             let ended = self.step(stop, &mut backoff).await;
-            self.metrics.owner(false);
+            self.metrics.owned(Shards::NONE);
             match ended {
                 Err(error @ Error::NotDrained(_)) => return Err(error),
                 Err(error) if !stop.is_cancelled() => {
@@ -75,57 +79,55 @@ impl Supervisor {
         }
     }
 
-    /// Once through: connect, take the lease, ship until something fails or it is time to stop.
+    /// Once through: connect, take a lease, ship until something fails or it is time to stop.
     ///
     /// # Errors
     /// What failed.
     pub async fn step(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Error> {
-        match stop.run_until_cancelled(self.take_lease()).await {
+        match stop.run_until_cancelled(self.join()).await {
             None => Ok(()),
-            Some(taken) => {
-                let (connection, grant, cursor) = taken?;
+            Some(joined) => {
+                let (connection, cluster, grant) = joined?;
                 backoff.reset();
-                Box::pin(self.own(connection, &grant, cursor, stop)).await
+                Box::pin(self.own(connection, &cluster, &grant, stop)).await
             }
         }
     }
 
-    async fn take_lease(&self) -> Result<(PgConnection, Grant, Cursor), Error> {
+    async fn join(&self) -> Result<(PgConnection, Cluster, Grant), Error> {
         let mut connection = cluster::connect(&self.source.database).await?;
         let cluster = Cluster::identify(&mut connection, self.config.adopt_cluster).await?;
-        loop {
-            if let Some((grant, cursor)) =
-                lease::acquire(&mut connection, &self.terms, &cluster).await?
-            {
-                return Ok((connection, grant, cursor));
-            }
-            self.board.set(&self.source.name, State::Standby);
-            tokio::time::sleep(self.terms.renew_every).await;
-        }
+        cluster.check(&mut connection).await?;
+        let grant = lease::join(&mut connection, &self.terms).await?;
+        Ok((connection, cluster, grant))
     }
 
-    /// Ships while the lease holds; whichever part ends first ends the others.
+    /// Ships while the lease lasts; whichever part ends first ends the others.
     async fn own(
         &self,
         mut connection: PgConnection,
+        cluster: &Cluster,
         grant: &Grant,
-        cursor: Cursor,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        tracing::info!(source = self.source.name, epoch = grant.epoch, "took the lease");
-        self.metrics.owner(true);
         let lost = CancellationToken::new();
         let doorbell = self.doorbell();
         let rotation = self.rotation();
+        let (told, survey) = watch::channel(Survey::default());
         let mut keeper = Keeper {
             connection: cluster::connect(&self.source.database).await?,
             terms: &self.terms,
             grant,
+            told,
         };
-        let mut shipping = self.shipping(grant, cursor, Arc::clone(&doorbell.bell)).await?;
-        let (shipped, kept, (), ()) = tokio::join!(
+        keeper.step().await?;
+        let (handovers, asked) = mpsc::channel(1);
+        let mut redrive = self.redrive(cluster, grant, handovers);
+        let shipping = self.shipping(cluster, grant, asked, Arc::clone(&doorbell.bell)).await?;
+        let mut owner = Owner { connection: &mut connection, cluster, grant, shipping, survey };
+        let (shipped, kept, (), (), ()) = tokio::join!(
             async {
-                let shipped = shipping.run(stop, &lost).await;
+                let shipped = owner.run(stop, &lost).await;
                 lost.cancel();
                 shipped
             },
@@ -134,31 +136,59 @@ impl Supervisor {
                 lost.cancel();
                 kept
             },
+            redrive.run(&lost),
             rotation.run(&lost),
             doorbell.run(&lost),
         );
+        if let Some(producer) = owner.shipping.producer.take() {
+            producer.close().await;
+        }
         kept.and(shipped)?;
-        lease::release(&mut connection, grant).await
+        lease::leave(&mut connection, grant).await
     }
 
     async fn shipping<'a>(
         &'a self,
+        cluster: &'a Cluster,
         grant: &'a Grant,
-        cursor: Cursor,
+        handovers: mpsc::Receiver<Handover>,
         doorbell: Arc<Notify>,
     ) -> Result<Shipping<'a>, Error> {
         Ok(Shipping {
             config: &self.config,
-            source: &self.source.name,
-            database: &self.source.database,
+            source: &self.source,
             metrics: &self.metrics,
             board: &self.board,
             grant,
+            cluster,
             connection: cluster::connect(&self.source.database).await?,
-            cursor,
+            lanes: Vec::new(),
+            parking: Parking::default(),
+            handovers,
             doorbell,
             budget: Budget::new(self.config.in_flight_bytes),
+            producer: None,
         })
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        grant: &'a Grant,
+        handovers: mpsc::Sender<Handover>,
+    ) -> Redrive<'a> {
+        Redrive {
+            config: &self.config,
+            source: &self.source,
+            metrics: &self.metrics,
+            cluster,
+            grant,
+            handovers,
+            topics: BTreeMap::new(),
+            swept: None,
+            connection: None,
+            producer: None,
+        }
     }
 
     fn doorbell(&self) -> Doorbell {
@@ -174,6 +204,97 @@ impl Supervisor {
             source: self.source.clone(),
             every: self.config.rotate_every,
             metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// A lease at work: takes and gives back shards as the surveys say, and ships those it has.
+#[derive(Debug)]
+struct Owner<'a> {
+    connection: &'a mut PgConnection,
+    cluster: &'a Cluster,
+    grant: &'a Grant,
+    shipping: Shipping<'a>,
+    survey: watch::Receiver<Survey>,
+}
+
+impl Owner<'_> {
+    /// Ships until told to stop or until the lease is `lost`, one group of shards after the other.
+    async fn run(
+        &mut self,
+        stop: &CancellationToken,
+        lost: &CancellationToken,
+    ) -> Result<(), Error> {
+        while !stop.is_cancelled() && !lost.is_cancelled() {
+            self.step(stop, lost).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the shards into line with the last survey, and ships them until a survey says otherwise.
+    async fn step(
+        &mut self,
+        stop: &CancellationToken,
+        lost: &CancellationToken,
+    ) -> Result<(), Error> {
+        let survey = *self.survey.borrow_and_update();
+        let shipped = self.regroup(survey).await?;
+        let ended = CancellationToken::new();
+        let news = async {
+            while !self.survey.borrow_and_update().regroups(shipped) {
+                if self.survey.changed().await.is_err() {
+                    break;
+                }
+            }
+            ended.cancel();
+        };
+        let shipping = &mut self.shipping;
+        let ships = async {
+            if shipped.is_empty() {
+                shipping.board.set(&shipping.source.name, State::Standby);
+                ended.cancelled().await;
+                return Ok(());
+            }
+            shipping.run(&ended, lost).await
+        };
+        tokio::pin!(news, ships);
+        loop {
+            tokio::select! {
+                done = &mut ships => return done,
+                () = &mut news, if !ended.is_cancelled() => {}
+                () = stop.cancelled(), if !ended.is_cancelled() => ended.cancel(),
+                () = lost.cancelled(), if !ended.is_cancelled() => ended.cancel(),
+            }
+        }
+    }
+
+    /// Gives back what others are to have, takes what is free, carries out what is wished; then reads where everything
+    /// stands. Nothing is on its way meanwhile.
+    async fn regroup(&mut self, survey: Survey) -> Result<Shards, Error> {
+        let surplus = survey.surplus();
+        if !surplus.is_empty() {
+            lease::release(self.connection, self.grant, surplus).await?;
+            self.tell("handed over", surplus);
+        }
+        if survey.wanting() > 0 {
+            let (grant, cluster) = (self.grant, self.cluster);
+            let taken = lease::claim(self.connection, grant, cluster, survey.wanting()).await?;
+            self.tell("took", taken);
+        }
+        wish::carry_out(self.connection, self.grant, &self.shipping.source.name).await?;
+        let shipping = &mut self.shipping;
+        shipping.lanes = Lane::load(self.connection, self.grant).await?;
+        shipping.parking = Parking::load(self.connection, self.grant).await?;
+        let shipped =
+            shipping.lanes.iter().fold(Shards::NONE, |shards, lane| shards.and(lane.shards));
+        shipping.metrics.owned(shipped);
+        Ok(shipped)
+    }
+
+    fn tell(&self, what: &str, shards: Shards) {
+        if !shards.is_empty() {
+            let source = &self.shipping.source.name;
+            tracing::info!(source, count = shards.len(), %shards, "{what} shards");
         }
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 const OUTBOX: &str = include_str!("../../../migrations/messaging/0001_outbox.sql");
 const PRIVILEGES: &str = include_str!("../../../migrations/messaging/0004_relay_privileges.sql");
+const RELAYS: &str = include_str!("../../../migrations/messaging/0005_relays.sql");
 
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -20,19 +21,20 @@ impl Database {
         let name = format!("relay_{}", Uuid::now_v7().simple());
         let mut admin = server.clone().connect().await.unwrap();
         // The role belongs to the whole cluster: another test may have been first.
-        admin
-            .execute(
-                "do $$ begin create role outbox_relay login;
-                 exception when duplicate_object or unique_violation then null; end $$",
-            )
-            .await
-            .unwrap();
+        for role in ["outbox_relay", "outbox_operator", "outbox_writer"] {
+            let create = format!(
+                "do $$ begin create role {role} login;
+                 exception when duplicate_object or unique_violation then null; end $$"
+            );
+            admin.execute(AssertSqlSafe(create)).await.unwrap();
+        }
         admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
         admin.close().await.unwrap();
         let database = Self { name, server };
         let mut owner = database.connect().await;
         owner.execute(OUTBOX).await.unwrap();
         owner.execute(PRIVILEGES).await.unwrap();
+        owner.execute(RELAYS).await.unwrap();
         owner
             .execute(
                 "create table aggregate (key text primary key, version bigint not null default 0)",
@@ -69,6 +71,26 @@ impl Database {
         .unwrap();
         connection.close().await.unwrap();
         unsent
+    }
+
+    /// How many shards each relay has, in the order of their names; what nobody has does not count.
+    pub(crate) async fn shares(&self) -> Vec<i64> {
+        sqlx::query_scalar(
+            "select count(*)
+             from messaging.outbox_relay
+             join messaging.outbox_cursor using (owner)
+             group by owner
+             order by owner",
+        )
+        .fetch_all(&mut self.connect().await)
+        .await
+        .unwrap()
+    }
+
+    /// Waits until that is how the shards are shared.
+    pub(crate) async fn is_shared(&self, shares: &[i64]) {
+        let sentence = format!("the shards are shared {shares:?}");
+        crate::eventually(&sentence, async || self.shares().await == shares).await;
     }
 
     /// Waits until the cursor has passed some rows more than now.

@@ -7,6 +7,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     message::{Headers, OwnedMessage},
 };
 use uuid::Uuid;
@@ -38,38 +39,43 @@ pub(crate) async fn create(name: &str, settings: &[(&str, &str)]) {
 
 /// Everything in the topic now, partition by partition.
 pub(crate) async fn read(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-    tokio::task::spawn_blocking(move || read_all(&bootstrap, &topic)).await.unwrap()
+    read_as("read_uncommitted", bootstrap, topic).await
 }
 
-fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+/// What a reader sees who waits for transactions to be decided.
+pub(crate) async fn read_committed(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+    read_as("read_committed", bootstrap, topic).await
+}
+
+async fn read_as(isolation: &'static str, bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read_all(isolation, &bootstrap, &topic)).await.unwrap()
+}
+
+fn read_all(isolation: &str, bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "reader")
         .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation)
         .create()
         .unwrap();
     let patience = Duration::from_secs(20);
     let partitions =
         consumer.fetch_metadata(Some(topic), patience).unwrap().topics()[0].partitions().len();
-    let mut ends = BTreeMap::new();
     let mut wanted = TopicPartitionList::new();
     for partition in 0..i32::try_from(partitions).unwrap() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, patience).unwrap();
-        if high > low {
-            ends.insert(partition, high);
-            wanted.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-        }
+        wanted.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&wanted).unwrap();
-    let mut messages = Vec::new();
-    while !ends.is_empty() {
-        let message =
-            consumer.poll(patience).expect("a message before the end of the topic").unwrap();
-        if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
-            ends.remove(&message.partition());
+    let (mut messages, mut ended) = (Vec::new(), 0);
+    while ended < partitions {
+        match consumer.poll(patience).expect("a message before the end of the topic") {
+            Ok(message) => messages.push(message.detach()),
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
         }
-        messages.push(message.detach());
     }
     messages
 }
@@ -92,6 +98,16 @@ pub(crate) fn by_key(messages: &[OwnedMessage]) -> BTreeMap<String, Vec<i64>> {
     let mut keys: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for message in messages {
         keys.entry(key(message)).or_default().push(number(message));
+    }
+    keys
+}
+
+/// The same without repetitions: where each number was first.
+pub(crate) fn first_by_key(messages: &[OwnedMessage]) -> BTreeMap<String, Vec<i64>> {
+    let mut keys = by_key(messages);
+    for numbers in keys.values_mut() {
+        let mut seen = std::collections::BTreeSet::new();
+        numbers.retain(|number| seen.insert(*number));
     }
     keys
 }

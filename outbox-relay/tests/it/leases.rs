@@ -1,13 +1,16 @@
-//! One owner at a time.
+//! Shards and their owners: shared fairly, one owner each, and never a zombie's.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use outbox_relay::{
+    Error,
     cluster::{self, Cluster},
+    cursor::Lane,
     lease::{self, Terms},
+    shards::Shards,
 };
-use sqlx::Executor;
+use sqlx::{Executor, PgConnection};
 
 use crate::{
     database::{Database, append},
@@ -19,18 +22,41 @@ use crate::{
 const SHORT: [&str; 6] = ["--delivery-timeout", "1s", "--lease", "2s", "--renew-every", "200ms"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_relay_stands_by_and_takes_over_when_the_first_is_killed() {
+async fn relays_share_the_shards_and_the_last_one_has_them_all() {
+    let (database, topic) = (Database::fresh().await, kafka::topic().await);
+    let writers = Writers::start(&database, &topic, 4, 60).await;
+    let start =
+        async || Relay::start(&database, &kafka::bootstrap(), &["--renew-every", "100ms"]).await;
+    let first = start().await;
+    database.is_shared(&[64]).await;
+    let second = start().await;
+    database.is_shared(&[32, 32]).await;
+    let third = start().await;
+    database.is_shared(&[22, 21, 21]).await;
+    assert_eq!(third.page("/readyz").await.0, 200);
+    first.stop().await.unwrap();
+    database.is_shared(&[32, 32]).await;
+    second.stop().await.unwrap();
+    database.is_shared(&[64]).await;
+    let versions = writers.end().await;
+    database.drained().await;
+    third.stop().await.unwrap();
+    // Whoever hands a shard over has nothing of it on its way: nothing is sent twice.
+    let messages = kafka::read(&kafka::bootstrap(), &topic).await;
+    assert_eq!(kafka::judge(&messages, &versions), kafka::Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_relays_shards_are_taken_over() {
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let writers = Writers::start(&database, &topic, 4, 20).await;
     let first = Process::start(&database, &kafka::bootstrap(), &SHORT);
-    crate::eventually("the first owns the lease", async || epoch(&database).await == 1).await;
+    database.is_shared(&[64]).await;
     let second = Relay::start(&database, &kafka::bootstrap(), &SHORT).await;
-    second.says("test: standby").await;
-    assert_eq!(second.page("/readyz").await.0, 200);
+    database.is_shared(&[32, 32]).await;
     first.signal(Signal::SIGKILL);
     first.ended().await;
-    second.says("test: shipping").await;
-    assert_eq!(epoch(&database).await, 2);
+    database.is_shared(&[64]).await;
     let versions = writers.end().await;
     database.drained().await;
     second.stop().await.unwrap();
@@ -41,29 +67,35 @@ async fn a_second_relay_stands_by_and_takes_over_when_the_first_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_stops_hands_over_at_once() {
     let database = Database::fresh().await;
-    // With these terms a lease that is not released would be waited for longer than the test waits.
+    // With these terms a lease that is not given back would be waited for longer than the test waits.
     let long = ["--delivery-timeout", "100s", "--lease", "200s", "--renew-every", "200ms"];
     let first = Relay::start(&database, &kafka::bootstrap(), &long).await;
-    first.says("test: shipping").await;
+    database.is_shared(&[64]).await;
     let second = Relay::start(&database, &kafka::bootstrap(), &long).await;
-    second.says("test: standby").await;
+    database.is_shared(&[32, 32]).await;
     first.stop().await.unwrap();
-    second.says("test: shipping").await;
+    database.is_shared(&[64]).await;
     second.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_was_stopped_past_its_lease_sends_nothing_and_stands_by() {
+async fn an_owner_that_was_stopped_past_its_lease_sends_nothing_and_begins_anew() {
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let writers = Writers::start(&database, &topic, 4, 20).await;
     let zombie = Process::start(&database, &kafka::bootstrap(), &SHORT);
     database.progress(50).await;
+    let before = owners(&database).await;
     zombie.signal(Signal::SIGSTOP);
     let successor = Relay::start(&database, &kafka::bootstrap(), &SHORT).await;
-    successor.says("test: shipping").await;
+    crate::eventually("the successor has taken every shard", async || {
+        database.shares().await == [64] && owners(&database).await != before
+    })
+    .await;
+    database.progress(50).await;
     zombie.signal(Signal::SIGCONT);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(epoch(&database).await, 2, "the zombie has taken the lease back");
+    // It joins again, under a new name.
+    database.is_shared(&[32, 32]).await;
+    assert!(!owners(&database).await.contains(&before[0]), "a lease that was lost is used again");
     let versions = writers.end().await;
     database.drained().await;
     zombie.signal(Signal::SIGTERM);
@@ -74,28 +106,52 @@ async fn an_owner_that_was_stopped_past_its_lease_sends_nothing_and_stands_by() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_is_not_moved_with_the_epoch_of_the_past() {
+async fn a_cursor_is_not_moved_for_a_lease_of_the_past() {
     let database = Database::fresh().await;
     let config = config(&database, "127.0.0.1:1", &[]);
     let mut connection = cluster::connect(&config.sources[0].database).await.unwrap();
     let cluster = Cluster::identify(&mut connection, false).await.unwrap();
-    let terms = |owner: &str| Terms {
-        owner: owner.to_owned(),
-        lease: Duration::from_millis(1),
+    let terms = |lease: u64| Terms {
+        name: "relay".to_owned(),
+        lease: Duration::from_millis(lease),
         delivery_timeout: Duration::ZERO,
         renew_every: Duration::from_millis(1),
     };
-    let (old, cursor) =
-        lease::acquire(&mut connection, &terms("old"), &cluster).await.unwrap().unwrap();
-    crate::eventually("the lease runs out", async || {
-        lease::acquire(&mut connection, &terms("new"), &cluster).await.unwrap().is_some()
-    })
-    .await;
-    assert!(!old.is_valid());
+    let old = lease::join(&mut connection, &terms(1)).await.unwrap();
+    let taken = lease::claim(&mut connection, &old, &cluster, 64).await.unwrap();
+    assert_eq!(taken, Shards::ALL);
+    let [lane] = Lane::load(&mut connection, &old).await.unwrap().try_into().unwrap();
+    crate::eventually("the lease runs out", async || ended(&mut connection).await).await;
+    assert!(!old.may_send());
+
+    // Ended, but nobody has taken the shards yet: whatever was sent meanwhile may still be noted.
+    lane.record(&mut connection, &old).await.unwrap();
+    let new = lease::join(&mut connection, &terms(60_000)).await.unwrap();
+    assert_eq!(lease::claim(&mut connection, &new, &cluster, 64).await.unwrap(), Shards::ALL);
+    assert!(matches!(lane.record(&mut connection, &old).await, Err(Error::LeaseLost(_))));
     assert!(matches!(
-        cursor.record(&mut connection, &old).await,
-        Err(outbox_relay::Error::LeaseLost(_))
+        lease::claim(&mut connection, &old, &cluster, 1).await,
+        Err(Error::LeaseLost(_))
     ));
+    lease::release(&mut connection, &old, Shards::ALL).await.unwrap();
+    assert_eq!(lease::claim(&mut connection, &new, &cluster, 64).await.unwrap(), Shards::NONE);
+}
+
+/// Ends the leases that have run out, as every relay does.
+async fn ended(connection: &mut PgConnection) -> bool {
+    connection
+        .execute("delete from messaging.outbox_relay where lease_until < clock_timestamp()")
+        .await
+        .unwrap()
+        .rows_affected()
+        > 0
+}
+
+async fn owners(database: &Database) -> Vec<String> {
+    sqlx::query_scalar("select owner from messaging.outbox_relay order by owner")
+        .fetch_all(&mut database.connect().await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,11 +177,4 @@ async fn a_restored_copy_is_refused_until_it_is_adopted_and_then_sends_its_ring_
     relay.stop().await.unwrap();
     let numbers = kafka::by_key(&kafka::read(&kafka::bootstrap(), &topic).await);
     assert_eq!(numbers["k"], [1, 2, 3]);
-}
-
-async fn epoch(database: &Database) -> i64 {
-    sqlx::query_scalar("select max(epoch) from messaging.outbox_cursor")
-        .fetch_one(&mut database.connect().await)
-        .await
-        .unwrap()
 }

@@ -1,9 +1,6 @@
 //! The plans that the figures rest on.
 
-use outbox_relay::{
-    cluster,
-    window::{LARGE_WINDOW_PAGE, LARGE_WINDOW_START, SMALL_WINDOW},
-};
+use outbox_relay::{cluster, shards::Shards, table::Table};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
@@ -22,11 +19,13 @@ async fn no_read_scans_or_sorts_what_is_already_acknowledged() {
     let config = config(&database, "127.0.0.1:1", &[]);
     let mut relay = cluster::connect(&config.sources[0].database).await.unwrap();
 
-    let explain = |statement: &str| AssertSqlSafe(format!("explain {statement}"));
+    let (table, shards) = (Table::default(), Shards::ALL.last(21).mask());
+    let explain = |statement: String| AssertSqlSafe(format!("explain {statement}"));
     let small = plan(
-        sqlx::query_scalar(explain(SMALL_WINDOW))
+        sqlx::query_scalar(explain(table.small_window()))
             .bind(&acked)
             .bind(&target)
+            .bind(shards)
             .bind(5_000_i64)
             .fetch_all(&mut relay)
             .await,
@@ -35,20 +34,22 @@ async fn no_read_scans_or_sorts_what_is_already_acknowledged() {
     assert!(small.contains("xid_idx") && !small.contains("seq_idx"), "{small}");
 
     let start = plan(
-        sqlx::query_scalar(explain(LARGE_WINDOW_START))
+        sqlx::query_scalar(explain(table.large_window_start()))
             .bind(&acked)
             .bind(&target)
+            .bind(shards)
             .fetch_all(&mut relay)
             .await,
     );
     assert!(!start.contains("Seq Scan") && !start.contains("seq_idx"), "{start}");
 
     let page = plan(
-        sqlx::query_scalar(explain(LARGE_WINDOW_PAGE))
+        sqlx::query_scalar(explain(table.large_window_page()))
             .bind(&acked)
             .bind(&target)
-            .bind(100_000_i64)
+            .bind(shards)
             .bind(5_000_i64)
+            .bind(100_000_i64)
             .fetch_all(&mut relay)
             .await,
     );

@@ -1,0 +1,166 @@
+//! Which table the events are read from, and what its columns are called: ours, unless a source says otherwise.
+
+/// SQL expressions over one row of the table. They come from the configuration, never from a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The table or view.
+    pub name: String,
+    /// `bigint`, unique, in the order of commits within a key.
+    pub seq: String,
+    /// `xid8`, the transaction that wrote the row.
+    pub xid: String,
+    /// `smallint`, 0 to 63, by the key alone.
+    pub shard: String,
+    /// `uuid`.
+    pub event_id: String,
+    /// `text`.
+    pub topic: String,
+    /// `text`.
+    pub key: String,
+    /// `jsonb`, an object.
+    pub headers: String,
+    /// `bytea`.
+    pub payload: String,
+    /// `timestamptz`.
+    pub created_at: String,
+}
+
+/// The table of `migrations/messaging`.
+impl Default for Table {
+    fn default() -> Self {
+        let of = |text: &str| text.to_owned();
+        Self {
+            name: of("messaging.outbox"),
+            seq: of("seq"),
+            xid: of("xid"),
+            shard: of("shard"),
+            event_id: of("event_id"),
+            topic: of("topic"),
+            key: of("key"),
+            headers: of("headers"),
+            payload: of("payload"),
+            created_at: of("created_at"),
+        }
+    }
+}
+
+impl Table {
+    /// Rows that a cursor has not passed, as a subquery: those above the snapshot, and those that were open in it. `$1` is
+    /// the cursor's snapshot, and `columns` are what the caller wants of each row.
+    fn fresh(&self, columns: &str) -> String {
+        let Self { name, xid, .. } = self;
+        format!(
+            "select {columns}
+             from {name}
+             where {xid} >= pg_snapshot_xmax($1::text::pg_snapshot)
+             union all
+             select {columns}
+             from {name}
+             where {xid} = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))"
+        )
+    }
+
+    /// What an event is made of, in the order in which [`crate::event::Event::read`] takes it.
+    fn event(&self) -> String {
+        let Self { seq, topic, key, headers, payload, created_at, .. } = self;
+        format!(
+            "{seq} as seq, {topic} as topic, {key} as key, {headers} as headers, {payload} as payload, {created_at} as created_at"
+        )
+    }
+
+    /// The whole of a small window, through the index on xid: `$1` the cursor, `$2` the window's end, `$3` the shards, `$4`
+    /// how many rows. `seq + 0` keeps the planner from walking the index on seq through everything that is already
+    /// acknowledged and still there.
+    pub fn small_window(&self) -> String {
+        let Self { xid, shard, .. } = self;
+        let fresh = self.fresh(&format!("{}, {xid} as xid, {shard} as shard", self.event()));
+        format!(
+            "select seq, topic, key, headers, payload, created_at
+             from ({fresh}) fresh
+             where pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+               and ($3::bigint >> shard) & 1 = 1
+             order by seq + 0
+             limit $4"
+        )
+    }
+
+    /// Where a large window begins: looked up once, so that its pages need not start at the oldest row that is there. `$1`
+    /// the cursor, `$2` the window's end, `$3` the shards.
+    pub fn large_window_start(&self) -> String {
+        let Self { seq, xid, shard, .. } = self;
+        let fresh = self.fresh(&format!("{seq} as seq, {xid} as xid, {shard} as shard"));
+        format!(
+            "select min(seq + 0)
+             from ({fresh}) fresh
+             where pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+               and ($3::bigint >> shard) & 1 = 1"
+        )
+    }
+
+    /// A page of a large window: merged by the indexes on seq, never sorted. `$1` the cursor, `$2` the window's end, `$3` the
+    /// shards, `$4` how many rows, `$5` the row before the page.
+    pub fn large_window_page(&self) -> String {
+        let Self { name, seq, xid, shard, .. } = self;
+        let event = self.event();
+        format!(
+            "select {event}
+             from {name}
+             where {seq} > $5
+               and pg_visible_in_snapshot({xid}, $2::text::pg_snapshot)
+               and not pg_visible_in_snapshot({xid}, $1::text::pg_snapshot)
+               and ($3::bigint >> {shard}) & 1 = 1
+             order by {seq}
+             limit $4"
+        )
+    }
+
+    /// Copies rows to the parked ones: `$1` their numbers, `$2` the reasons, `$3` whether the cursor has yet to pass them.
+    pub fn park(&self) -> String {
+        let Self { name, seq, shard, event_id, topic, key, headers, payload, created_at, .. } =
+            self;
+        format!(
+            "insert into messaging.outbox_parked
+                 (seq, shard, event_id, topic, key, headers, payload, created_at, reason, held)
+             select {seq}, {shard}, {event_id}, {topic}, {key}, {headers}, {payload}, {created_at}, parked.reason, $3
+             from unnest($1::bigint[], $2::text[]) as parked (number, reason)
+             join {name} on {seq} = parked.number
+             on conflict (seq) do update set held = excluded.held"
+        )
+    }
+
+    /// How many rows no cursor has passed, and the age of the oldest in seconds; counted up to `$1`.
+    pub fn backlog(&self) -> String {
+        let Self { name, seq, xid, shard, created_at, .. } = self;
+        let columns =
+            format!("{seq} as seq, {xid} as xid, {shard} as shard, {created_at} as created_at");
+        format!(
+            "select count(*),
+                    coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
+             from (
+                 select fresh.created_at
+                 from (
+                     select acked::text::pg_snapshot as acked,
+                            target::text::pg_snapshot as target,
+                            sent_seq,
+                            bit_or(1::bigint << shard) as shards
+                     from messaging.outbox_cursor
+                     group by acked::text, target::text, sent_seq
+                 ) cursor
+                 cross join lateral (
+                     select {columns}
+                     from {name}
+                     where {xid} >= pg_snapshot_xmax(cursor.acked)
+                     union all
+                     select {columns}
+                     from {name}
+                     where {xid} = any (array(select pg_snapshot_xip(cursor.acked)))
+                 ) fresh
+                 where (cursor.shards >> fresh.shard) & 1 = 1
+                   and (cursor.target is null
+                        or fresh.seq > cursor.sent_seq
+                        or not pg_visible_in_snapshot(fresh.xid, cursor.target))
+                 limit $1
+             ) unsent"
+        )
+    }
+}
