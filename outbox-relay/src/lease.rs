@@ -17,6 +17,9 @@ use crate::{
     shards::{SHARDS, Shards},
 };
 
+/// How long after the end of a lease one can be sure of it.
+const A_MOMENT: Duration = Duration::from_millis(10);
+
 /// How the lease is kept.
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -219,27 +222,30 @@ impl Keeper<'_> {
     /// As [`Keeper::step`].
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         loop {
-            self.step().await?;
-            if stop.run_until_cancelled(tokio::time::sleep(self.terms.renew_every)).await.is_none()
-            {
+            let pause = self.step().await?;
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Renews once, ends the leases of those who did not, and looks around.
+    /// Renews once, ends the leases of those who did not, and looks around. Returns when to do so again: on time, or as
+    /// soon as somebody else's lease may have run out.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] when somebody has ended ours, [`Error::PostgresSilent`] when it would end before an answer.
-    pub async fn step(&mut self) -> Result<(), Error> {
-        let survey = timeout(self.terms.lease, self.look())
+    pub async fn step(&mut self) -> Result<Duration, Error> {
+        let (survey, first_end) = timeout(self.terms.lease, self.look())
             .await
             .map_err(|_| Error::PostgresSilent("renewing the lease"))??;
         self.told.send_replace(survey);
-        Ok(())
+        let first_end = first_end.map_or(Duration::MAX, |seconds| {
+            Duration::from_secs_f64(seconds.max(0.0)).saturating_add(A_MOMENT)
+        });
+        Ok(self.terms.renew_every.min(first_end))
     }
 
-    async fn look(&mut self) -> Result<Survey, Error> {
+    async fn look(&mut self) -> Result<(Survey, Option<f64>), Error> {
         let asked = Instant::now();
         let renewed = sqlx::query(
             "update messaging.outbox_relay
@@ -263,16 +269,24 @@ impl Keeper<'_> {
     }
 }
 
-async fn survey(connection: &mut PgConnection, owner: &str) -> Result<Survey, Error> {
-    let (held, free, paused, wished, others, before, draining) =
-        sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64, bool)>(
+/// What there is to see, and in how many seconds the first lease of another relay ends.
+async fn survey(
+    connection: &mut PgConnection,
+    owner: &str,
+) -> Result<(Survey, Option<f64>), Error> {
+    type Row = (i64, i64, i64, i64, i64, i64, bool, Option<f64>);
+    let (held, free, paused, wished, others, before, draining, first_end) =
+        sqlx::query_as::<_, Row>(
             "select coalesce(bit_or(1::bigint << shard) filter (where cursor.owner = $1), 0),
                     coalesce(bit_or(1::bigint << shard) filter (where relay.owner is null), 0),
                     coalesce(bit_or(1::bigint << shard) filter (where paused), 0),
                     coalesce(bit_or(1::bigint << shard) filter (where wish is not null), 0),
                     (select count(*) from messaging.outbox_relay where not draining and owner <> $1),
                     (select count(*) from messaging.outbox_relay where not draining and owner < $1),
-                    coalesce((select draining from messaging.outbox_relay where owner = $1), true)
+                    coalesce((select draining from messaging.outbox_relay where owner = $1), true),
+                    (select extract(epoch from min(lease_until) - clock_timestamp())::float8
+                     from messaging.outbox_relay
+                     where owner <> $1)
              from messaging.outbox_cursor cursor
              left join messaging.outbox_relay relay on relay.owner = cursor.owner",
         )
@@ -282,7 +296,7 @@ async fn survey(connection: &mut PgConnection, owner: &str) -> Result<Survey, Er
         .map_err(postgres("looking around"))?;
     let share = if draining { 0 } else { share(others, before) };
     let [held, free, paused, wished] = [held, free, paused, wished].map(Shards::from_mask);
-    Ok(Survey { held, free, paused, wished, share })
+    Ok((Survey { held, free, paused, wished, share }, first_end))
 }
 
 /// The part of one among all: as many for each, and what is left over to the first.

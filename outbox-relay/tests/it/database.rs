@@ -87,6 +87,16 @@ impl Database {
         .unwrap()
     }
 
+    /// The names under which relays own shards.
+    pub(crate) async fn owners(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "select distinct owner from messaging.outbox_cursor where owner is not null order by 1",
+        )
+        .fetch_all(&mut self.connect().await)
+        .await
+        .unwrap()
+    }
+
     /// Waits until that is how the shards are shared.
     pub(crate) async fn is_shared(&self, shares: &[i64]) {
         let sentence = format!("the shards are shared {shares:?}");

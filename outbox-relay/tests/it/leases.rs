@@ -84,18 +84,18 @@ async fn an_owner_that_was_stopped_past_its_lease_sends_nothing_and_begins_anew(
     let writers = Writers::start(&database, &topic, 4, 20).await;
     let zombie = Process::start(&database, &kafka::bootstrap(), &SHORT);
     database.progress(50).await;
-    let before = owners(&database).await;
+    let before = database.owners().await;
     zombie.signal(Signal::SIGSTOP);
     let successor = Relay::start(&database, &kafka::bootstrap(), &SHORT).await;
     crate::eventually("the successor has taken every shard", async || {
-        database.shares().await == [64] && owners(&database).await != before
+        database.shares().await == [64] && database.owners().await != before
     })
     .await;
     database.progress(50).await;
     zombie.signal(Signal::SIGCONT);
     // It joins again, under a new name.
     database.is_shared(&[32, 32]).await;
-    assert!(!owners(&database).await.contains(&before[0]), "a lease that was lost is used again");
+    assert!(!database.owners().await.contains(&before[0]), "a lease that was lost is used again");
     let versions = writers.end().await;
     database.drained().await;
     zombie.signal(Signal::SIGTERM);
@@ -145,13 +145,6 @@ async fn ended(connection: &mut PgConnection) -> bool {
         .unwrap()
         .rows_affected()
         > 0
-}
-
-async fn owners(database: &Database) -> Vec<String> {
-    sqlx::query_scalar("select owner from messaging.outbox_relay order by owner")
-        .fetch_all(&mut database.connect().await)
-        .await
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

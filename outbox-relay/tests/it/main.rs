@@ -12,11 +12,13 @@ mod relay;
 mod writers;
 
 mod broker_faults;
+mod chaos;
 mod contract;
 mod crashes;
 mod exactly_once;
 mod late_commits;
 mod leases;
+mod loads;
 mod open_writer;
 mod parking;
 mod plans;
