@@ -15,12 +15,32 @@ create table messaging.outbox_relay (
 -- One verb per shard, for its owner to carry out before it ships on.
 alter table messaging.outbox_cursor
     drop column lease_until,
+    -- Shards that move together: this one stands where that one does, and its own position is of the past. So a move writes
+    -- one row, and leaves one dead one behind, which a snapshot that is held for long makes expensive.
+    add column follows smallint,
     add column paused  boolean not null default false,
     add column wish    jsonb,
     -- Counts the wishes that moved this cursor by hand: a position noted in Kafka before such a move counts no more.
     add column moves   bigint  not null default 0,
     -- The Kafka transactional id under which the shard was last shipped: whoever takes the shard fences it first.
     add column fence   text;
+
+-- Where each shard really stands.
+create view messaging.outbox_standing as
+select shard.shard,
+       shard.owner,
+       shard.epoch,
+       stand.acked,
+       stand.target,
+       stand.sent_seq,
+       shard.paused,
+       shard.wish,
+       shard.moves,
+       shard.fence,
+       shard.system_identifier,
+       shard.timeline
+from messaging.outbox_cursor shard
+join messaging.outbox_cursor stand on stand.shard = coalesce(shard.follows, shard.shard);
 
 -- What a person wishes for the first parked row of a key.
 alter table messaging.outbox_parked
@@ -32,9 +52,67 @@ alter table messaging.outbox_parked
 create index outbox_parked_topic on messaging.outbox_parked (topic, reason);
 create index outbox_parked_wish on messaging.outbox_parked (wish) where wish is not null;
 
+-- As before, by where the shards really stand.
+create or replace function messaging.rotate_outbox(child integer)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
+as $$
+declare
+    ring    text[] := array['outbox_0', 'outbox_1', 'outbox_2', 'outbox_3'];
+    newest  xid8;
+    settled xid8;
+begin
+    if child = floor(extract(epoch from clock_timestamp()) / 60)::bigint % 4 then
+        return false;
+    end if;
+    for attempt in 1..2 loop
+        execute format('select xid from only messaging.%I order by xid desc limit 1', ring[child + 1]) into newest;
+        select pg_snapshot_xmin(acked)
+        into settled
+        from messaging.outbox_standing
+        order by pg_snapshot_xmin(acked)
+        limit 1;
+        if newest is null or newest >= settled then
+            return false;
+        end if;
+        -- The first look spares the lock; the second one, under it, counts: no writer is left inside the child.
+        if attempt = 1 then
+            execute format('lock table only messaging.%I in access exclusive mode', ring[child + 1]);
+        end if;
+    end loop;
+    execute format('truncate only messaging.%I', ring[child + 1]);
+    return true;
+end
+$$;
+
+create or replace function messaging.adopt_outbox()
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Nothing at or above this number counts as acknowledged: not the rows stamped here, nor what commits meanwhile.
+    start xid8 := pg_snapshot_xmin(pg_current_snapshot());
+begin
+    update messaging.outbox
+    set xid = pg_current_xact_id();
+    update messaging.outbox_cursor
+    set acked = format('%s:%s:', start, start)::pg_snapshot,
+        target = null,
+        sent_seq = null,
+        follows = null,
+        moves = moves + 1;
+end
+$$;
+
 do $$
 begin
     if exists (select from pg_roles where rolname = 'outbox_relay') then
+        grant select on messaging.outbox_standing to outbox_relay;
         grant select, insert, update, delete on messaging.outbox_relay to outbox_relay;
         grant update on messaging.outbox_parked to outbox_relay;
     end if;
@@ -47,7 +125,7 @@ begin
     -- Whoever runs the verbs by hand: sees everything but the payloads, changes wishes alone.
     if exists (select from pg_roles where rolname = 'outbox_operator') then
         grant usage on schema messaging to outbox_operator;
-        grant select on messaging.outbox_cursor, messaging.outbox_relay to outbox_operator;
+        grant select on messaging.outbox_cursor, messaging.outbox_standing, messaging.outbox_relay to outbox_operator;
         grant select (slot, seq, xid, shard, event_id, topic, key, headers, created_at) on messaging.outbox to outbox_operator;
         grant select (seq, shard, event_id, topic, key, headers, created_at, reason, parked_at, wish)
             on messaging.outbox_parked to outbox_operator;

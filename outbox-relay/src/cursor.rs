@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
 use crate::{Error, error::postgres, lease::Grant, shards::Shards};
 
@@ -62,7 +62,7 @@ impl Lane {
                     acked::text,
                     target::text,
                     sent_seq
-             from messaging.outbox_cursor
+             from messaging.outbox_standing
              where owner = $1
                and not paused
              group by acked::text, target::text, sent_seq
@@ -82,32 +82,88 @@ impl Lane {
         Ok(rows.into_iter().map(lane).collect())
     }
 
-    /// Writes the position to the lane's shards.
+    /// Writes the position of the lane: to all of its shards, which from then on follow the first of them, or, once they do,
+    /// to that one alone.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when not all of them are ours any more; whoever is in a transaction must roll it back.
-    pub async fn record(&self, connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
+    /// [`Error::LeaseLost`] when not all of them are ours any more; then nothing is written.
+    pub async fn record(
+        &self,
+        connection: &mut PgConnection,
+        grant: &Grant,
+        to: Followers,
+    ) -> Result<(), Error> {
+        match to {
+            Followers::Told => self.write(connection, grant, self.shards.first()).await,
+            // All or none: a shard of ours must never follow one that is another's by now.
+            Followers::New => {
+                let mut all = connection.begin().await.map_err(postgres("moving the cursor"))?;
+                self.write(&mut all, grant, self.shards).await?;
+                all.commit().await.map_err(postgres("moving the cursor"))
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        grant: &Grant,
+        written: Shards,
+    ) -> Result<(), Error> {
         let within = self.cursor.within.as_ref();
         let moved = sqlx::query(
             "update messaging.outbox_cursor
              set acked = $3::text::pg_snapshot,
                  target = $4::text::pg_snapshot,
-                 sent_seq = $5
+                 sent_seq = $5,
+                 follows = nullif($6, shard)
              where owner = $1
-               and ($2::bigint >> shard) & 1 = 1",
+               and shard = any ($2)",
         )
         .bind(grant.owner())
-        .bind(self.shards.mask())
+        .bind(written.numbers())
         .bind(self.cursor.acked.as_str())
         .bind(within.map(|within| within.target.as_str()))
         .bind(within.map(|within| within.sent_seq))
+        .bind(self.shards.first().numbers().first().copied())
         .execute(connection)
         .await
         .map_err(postgres("moving the cursor"))?;
-        if moved.rows_affected() == u64::from(self.shards.len()) {
+        if moved.rows_affected() == u64::from(written.len()) {
             Ok(())
         } else {
             Err(Error::LeaseLost("another relay has taken over"))
         }
     }
+}
+
+/// Whether the shards of a lane follow its first one already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followers {
+    /// Every one has to be written.
+    New,
+    /// The first one speaks for all.
+    Told,
+}
+
+/// Gives every shard of an owner a position of its own again. Before anything is done to some of them only.
+///
+/// # Errors
+/// Postgres'.
+pub async fn spread(connection: &mut PgConnection, owner: &str) -> Result<(), Error> {
+    sqlx::query(
+        "update messaging.outbox_cursor shard
+         set acked = stand.acked,
+             target = stand.target,
+             sent_seq = stand.sent_seq,
+             follows = null
+         from messaging.outbox_cursor stand
+         where stand.shard = shard.follows
+           and shard.owner = $1",
+    )
+    .bind(owner)
+    .execute(connection)
+    .await
+    .map_err(postgres("spreading the cursor"))?;
+    Ok(())
 }

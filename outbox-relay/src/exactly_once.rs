@@ -15,7 +15,7 @@ use crate::{
     budget::Budget,
     cluster::Cluster,
     config::Source,
-    cursor::{Cursor, Lane, Within},
+    cursor::{self, Cursor, Followers, Lane, Within},
     error::postgres,
     event::Event,
     health::{Board, State},
@@ -60,6 +60,7 @@ pub async fn resume(
     grant: &Grant,
 ) -> Result<Producer, Error> {
     marker::make_topic(config).await?;
+    cursor::spread(connection, grant.owner()).await?;
     let held = load(connection, grant).await?;
     let fences: BTreeSet<String> = held.iter().filter_map(|held| held.fence.clone()).collect();
     let producer = Producer::transactional(config, grant.owner())?;
@@ -81,7 +82,8 @@ pub async fn resume(
         let noted = held.fence.as_ref().and_then(|fence| notes.get(fence));
         let noted = noted.and_then(|note| note.position(cluster, held.shard, held.moves));
         if let Some(cursor) = noted.filter(|noted| position::is_beyond(noted, &held.cursor)) {
-            Lane { shards: held.shard, cursor }.record(&mut transaction, grant).await?;
+            let lane = Lane { shards: held.shard, cursor };
+            lane.record(&mut transaction, grant, Followers::New).await?;
         }
     }
     let gone: Vec<i64> = notes.values().flat_map(|note| note.gone(cluster)).copied().collect();

@@ -19,7 +19,7 @@ use crate::Error;
 pub enum State {
     /// Not yet known.
     Starting,
-    /// Another relay ships it; this one is ready to take over.
+    /// Other relays ship all of it; this one is ready to take over.
     Standby,
     /// This relay ships it.
     Shipping,
@@ -66,6 +66,13 @@ impl Board {
             other => tracing::info!(source, state = %other, "source"),
         }
         states.insert(source.to_owned(), state);
+    }
+
+    /// A source that was not shipped by this relay is now; one that fails has to deliver something first.
+    pub fn begin(&self, source: &str) {
+        if !matches!(self.get(source), Some(State::Failing(_))) {
+            self.set(source, State::Shipping);
+        }
     }
 
     /// One source's state.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     cluster::Cluster,
+    cursor,
     error::postgres,
     shards::{SHARDS, Shards},
 };
@@ -98,6 +99,19 @@ pub async fn claim(
         .map_err(postgres("looking after the lease"))?;
     if alive.is_none() {
         return Err(Error::LeaseLost("it ended unrenewed"));
+    }
+    // Whoever left them may have moved them together; from now on they may have different owners.
+    let left = sqlx::query_scalar::<_, String>(
+        "select distinct owner
+         from messaging.outbox_cursor cursor
+         where owner is not null
+           and not exists (select from messaging.outbox_relay relay where relay.owner = cursor.owner)",
+    )
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(postgres("taking shards"))?;
+    for owner in left {
+        cursor::spread(&mut transaction, &owner).await?;
     }
     let taken = sqlx::query_scalar::<_, i16>(
         "update messaging.outbox_cursor

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use crate::{
-    cursor::{Cursor, Lane, Snapshot, Within},
+    cursor::{Cursor, Followers, Lane, Snapshot, Within},
     shards::Shards,
 };
 
@@ -28,6 +28,7 @@ struct Standing {
     lane: Lane,
     window: Option<Snapshot>,
     moved: bool,
+    followers: Followers,
 }
 
 #[derive(Debug)]
@@ -56,7 +57,12 @@ pub struct Advance {
 impl Ledger {
     /// Starts with nothing on its way.
     pub fn new(lanes: &[Lane]) -> Self {
-        let standing = |lane: &Lane| Standing { lane: lane.clone(), window: None, moved: false };
+        let standing = |lane: &Lane| Standing {
+            lane: lane.clone(),
+            window: None,
+            moved: false,
+            followers: Followers::New,
+        };
         Self {
             lanes: lanes.iter().map(standing).collect(),
             open: Vec::new(),
@@ -74,8 +80,9 @@ impl Ledger {
     }
 
     /// Those positions that have moved since they were recorded.
-    pub fn moved(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter().filter(|standing| standing.moved).map(|standing| &standing.lane)
+    pub fn moved(&self) -> impl Iterator<Item = (&Lane, Followers)> {
+        let moved = self.lanes.iter().filter(|standing| standing.moved);
+        moved.map(|standing| (&standing.lane, standing.followers))
     }
 
     /// The rows among those that the positions have passed which were set aside, and have to be kept elsewhere when the
@@ -201,8 +208,9 @@ impl Ledger {
     pub fn recorded(&mut self) {
         self.unrecorded = self.in_flight;
         self.set_aside.clear();
-        for standing in &mut self.lanes {
+        for standing in self.lanes.iter_mut().filter(|standing| standing.moved) {
             standing.moved = false;
+            standing.followers = Followers::Told;
         }
     }
 
@@ -228,6 +236,7 @@ impl Ledger {
             lane: Lane { shards, cursor: first.lane.cursor },
             window: None,
             moved,
+            followers: Followers::New,
         }));
         self.lanes.len() - 1
     }
@@ -372,6 +381,11 @@ mod tests {
         ledger.end(ALL);
         ledger.advance();
         assert_eq!(ledger.lanes(), [Lane { shards: ALL, cursor: at("30:30:") }]);
-        assert_eq!(ledger.moved().count(), 1);
+        assert_eq!(ledger.moved().next().map(|moved| moved.1), Some(Followers::New));
+        ledger.recorded();
+        ledger.window(ALL, &snapshot("40:40:"));
+        ledger.end(ALL);
+        ledger.advance();
+        assert_eq!(ledger.moved().next().map(|moved| moved.1), Some(Followers::Told));
     }
 }

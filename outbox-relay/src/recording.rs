@@ -17,14 +17,14 @@ pub async fn record(
 ) -> Result<(), Error> {
     let rows = ledger.set_aside().to_vec();
     if rows.is_empty() {
-        for lane in ledger.moved() {
-            lane.record(connection, grant).await?;
+        for (lane, followers) in ledger.moved() {
+            lane.record(connection, grant, followers).await?;
         }
     } else {
         let mut transaction = connection.begin().await.map_err(postgres("parking"))?;
         parking.keep(&mut transaction, table, &rows, false).await?;
-        for lane in ledger.moved() {
-            lane.record(&mut transaction, grant).await?;
+        for (lane, followers) in ledger.moved() {
+            lane.record(&mut transaction, grant, followers).await?;
         }
         transaction.commit().await.map_err(postgres("parking"))?;
     }

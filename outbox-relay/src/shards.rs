@@ -58,6 +58,17 @@ impl Shards {
         Self(self.0 & !other.0)
     }
 
+    /// The first of them alone.
+    #[must_use]
+    pub fn first(self) -> Self {
+        Self(self.0 & self.0.wrapping_neg())
+    }
+
+    /// Their numbers, ascending.
+    pub fn numbers(self) -> Vec<i16> {
+        (0..64).filter(|shard| self.0 >> shard & 1 == 1).collect()
+    }
+
     /// The last so many of them.
     #[must_use]
     pub fn last(self, count: u32) -> Self {
@@ -113,6 +124,13 @@ mod tests {
         assert_eq!(set(&[1, 2, 40, 63]).last(2), set(&[40, 63]));
         assert_eq!(Shards::ALL.last(64), Shards::ALL);
         assert_eq!(Shards::ALL.last(0), Shards::NONE);
+    }
+
+    #[test]
+    fn the_first_speaks_for_all() {
+        assert_eq!(set(&[5, 7, 63]).first(), set(&[5]));
+        assert_eq!(set(&[5, 7, 63]).numbers(), [5, 7, 63]);
+        assert_eq!(Shards::NONE.first(), Shards::NONE);
     }
 
     #[test]

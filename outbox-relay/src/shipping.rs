@@ -151,6 +151,7 @@ impl Shipping<'_> {
             None => return Ok(()),
             Some(reached) => reached?,
         }
+        self.board.begin(&self.source.name);
         let (reader, chunks) = self.read().await?;
         let mut shipment = Shipment {
             config: self.config,
@@ -188,6 +189,7 @@ impl Shipping<'_> {
         };
         self.lanes = Lane::load(&mut self.connection, grant).await?;
         self.parking.forget_aside();
+        self.board.begin(&self.source.name);
         let moves = exactly_once::moves(&mut self.connection, grant).await?;
         let (reader, chunks) = self.read().await?;
         let mut transactions = Transactions {

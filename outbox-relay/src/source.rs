@@ -13,7 +13,7 @@ use crate::{
     budget::Budget,
     cluster::{self, Cluster},
     config::Source,
-    cursor::Lane,
+    cursor::{self, Lane},
     doorbell::Doorbell,
     health::{Board, State},
     lease::{self, Grant, Keeper, Survey, Terms},
@@ -144,6 +144,7 @@ impl Supervisor {
             producer.close().await;
         }
         kept.and(shipped)?;
+        cursor::spread(&mut connection, grant.owner()).await?;
         lease::leave(&mut connection, grant).await
     }
 
@@ -271,6 +272,7 @@ impl Owner<'_> {
     /// Gives back what others are to have, takes what is free, carries out what is wished; then reads where everything
     /// stands. Nothing is on its way meanwhile.
     async fn regroup(&mut self, survey: Survey) -> Result<Shards, Error> {
+        cursor::spread(self.connection, self.grant.owner()).await?;
         let surplus = survey.surplus();
         if !surplus.is_empty() {
             lease::release(self.connection, self.grant, surplus).await?;

@@ -143,7 +143,7 @@ impl Table {
                             target::text::pg_snapshot as target,
                             sent_seq,
                             bit_or(1::bigint << shard) as shards
-                     from messaging.outbox_cursor
+                     from messaging.outbox_standing
                      group by acked::text, target::text, sent_seq
                  ) cursor
                  cross join lateral (

@@ -77,7 +77,7 @@ async fn a_long_window_is_resumed_in_its_middle() {
         .await;
         relay.stop().await.unwrap();
         let inside = sqlx::query_scalar::<_, bool>(
-            "select bool_and(target is not null) from messaging.outbox_cursor",
+            "select bool_and(target is not null) from messaging.outbox_standing",
         )
         .fetch_one(&mut database.connect().await)
         .await

@@ -62,7 +62,7 @@ impl Database {
         let unsent = sqlx::query_scalar(
             "select count(*)
              from messaging.outbox row
-             join messaging.outbox_cursor cursor using (shard)
+             join messaging.outbox_standing cursor using (shard)
              where not pg_visible_in_snapshot(row.xid, cursor.acked)
                and not coalesce(pg_visible_in_snapshot(row.xid, cursor.target) and row.seq <= cursor.sent_seq, false)",
         )

@@ -54,7 +54,7 @@ async fn a_cursor_that_was_not_moved_after_the_commit_follows_the_note() {
     relay.ended().await;
     // As if it had died between Kafka's commit and the move.
     sqlx::query(
-        "update messaging.outbox_cursor set acked = '3:3:', target = null, sent_seq = null",
+        "update messaging.outbox_cursor set follows = null, acked = '3:3:', target = null, sent_seq = null",
     )
     .execute(&mut connection)
     .await
@@ -74,8 +74,8 @@ async fn a_note_from_before_a_replay_or_of_another_timeline_counts_no_more() {
     let mut connection = database.connect().await;
     append_many(&mut connection, &topic, 1, 100).await;
     for statement in [
-        "update messaging.outbox_cursor set acked = '3:3:', target = null, sent_seq = null, moves = moves + 1",
-        "update messaging.outbox_cursor set acked = '3:3:', target = null, sent_seq = null, timeline = timeline",
+        "update messaging.outbox_cursor set follows = null, acked = '3:3:', target = null, sent_seq = null, moves = moves + 1",
+        "update messaging.outbox_cursor set follows = null, acked = '3:3:', target = null, sent_seq = null, timeline = timeline",
     ] {
         let relay = Process::start(&database, &kafka::bootstrap(), &EXACTLY);
         database.drained().await;

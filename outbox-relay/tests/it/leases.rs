@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use outbox_relay::{
     Error,
     cluster::{self, Cluster},
-    cursor::Lane,
+    cursor::{Followers, Lane},
     lease::{self, Terms},
     shards::Shards,
 };
@@ -33,6 +33,7 @@ async fn relays_share_the_shards_and_the_last_one_has_them_all() {
     database.is_shared(&[32, 32]).await;
     let third = start().await;
     database.is_shared(&[22, 21, 21]).await;
+    third.says("test: shipping").await;
     assert_eq!(third.page("/readyz").await.0, 200);
     first.stop().await.unwrap();
     database.is_shared(&[32, 32]).await;
@@ -125,10 +126,13 @@ async fn a_cursor_is_not_moved_for_a_lease_of_the_past() {
     assert!(!old.may_send());
 
     // Ended, but nobody has taken the shards yet: whatever was sent meanwhile may still be noted.
-    lane.record(&mut connection, &old).await.unwrap();
+    lane.record(&mut connection, &old, Followers::New).await.unwrap();
     let new = lease::join(&mut connection, &terms(60_000)).await.unwrap();
     assert_eq!(lease::claim(&mut connection, &new, &cluster, 64).await.unwrap(), Shards::ALL);
-    assert!(matches!(lane.record(&mut connection, &old).await, Err(Error::LeaseLost(_))));
+    assert!(matches!(
+        lane.record(&mut connection, &old, Followers::New).await,
+        Err(Error::LeaseLost(_))
+    ));
     assert!(matches!(
         lease::claim(&mut connection, &old, &cluster, 1).await,
         Err(Error::LeaseLost(_))
@@ -155,7 +159,7 @@ async fn a_restored_copy_is_refused_until_it_is_adopted_and_then_sends_its_ring_
     // As after a dump: numbers of transactions that this cluster has not reached, and a cursor far ahead.
     for statement in [
         "update messaging.outbox set xid = '90000000000'",
-        "update messaging.outbox_cursor set system_identifier = 42, acked = '80000000000:80000000000:'",
+        "update messaging.outbox_cursor set system_identifier = 42, follows = null, acked = '80000000000:80000000000:'",
     ] {
         connection.execute(statement).await.unwrap();
     }

@@ -15,7 +15,7 @@ use crate::{
 async fn a_snapshot_that_is_held_costs_neither_latency_nor_dead_rows() {
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let seconds = if crate::setting("RELAY_FULL").is_some() { 180 } else { 8 };
-    let relay = Relay::start(&database, &kafka::bootstrap(), &["--record-every", "50ms"]).await;
+    let relay = Relay::start(&database, &kafka::bootstrap(), &["--record-every", "1ms"]).await;
     relay.says("test: shipping").await;
     let mut writer = database.connect().await;
     let before = worst_delay(&database, &mut writer, &topic, Duration::from_secs(3)).await;
@@ -33,8 +33,14 @@ async fn a_snapshot_that_is_held_costs_neither_latency_nor_dead_rows() {
     .fetch_one(&mut writer)
     .await
     .unwrap();
+    let cursor: i64 = sqlx::query_scalar("select pg_table_size('messaging.outbox_cursor')")
+        .fetch_one(&mut writer)
+        .await
+        .unwrap();
     relay.stop().await.unwrap();
     assert_eq!(dead, 0, "publishing leaves dead rows behind");
+    // One row per move; with all 64 it would be megabytes within seconds.
+    assert!(cursor < 1 << 20, "the cursor takes {cursor} bytes");
     assert!(
         during < before * 4 + Duration::from_millis(500),
         "p99 {before:?} before, {during:?} beside the snapshot"

@@ -60,7 +60,7 @@ async fn worst_delay(database: &Database, topic: &str, how_long: Duration) -> Du
         transaction.commit().await.unwrap();
         let committed = Instant::now();
         while !sqlx::query_scalar::<_, bool>(
-            "select pg_visible_in_snapshot($1::text::xid8, coalesce(target, acked)) from messaging.outbox_cursor where shard = 0",
+            "select pg_visible_in_snapshot($1::text::xid8, coalesce(target, acked)) from messaging.outbox_standing where shard = 0",
         )
         .bind(&xid)
         .fetch_one(&mut watcher)
