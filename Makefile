@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test bench check check-rust check-deny check-proto reset clean
+.PHONY: help up demo events test bench bench-relay check check-rust check-deny check-proto reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
@@ -15,7 +15,7 @@ DENY_VERSION := 0.20.2
 BUF_VERSION := 1.75.0
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Install what is missing, build, start everything; Ctrl-C ends it, the data stays
 	@deploy/setup cc postgres java mvn
@@ -45,6 +45,12 @@ bench: ## Orders settled per second on this machine, from a release build
 	@deploy/setup cc postgres java mvn
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked -p e2e
+
+bench-relay: ## The relay against Debezium Server and the limits of this machine; kept in outbox-relay/BENCHMARKS.md
+	@deploy/setup cc postgres java mvn
+	cargo build --locked -p local --bins
+	cargo bench --locked -p outbox-relay --bench relay --no-run
+	$(SETTLE) infra --postgres-setting wal_level=logical -- cargo bench --locked -p outbox-relay --bench relay
 
 check: check-rust check-deny check-proto ## Formatting, lints, documentation, dependencies, protocol files
 

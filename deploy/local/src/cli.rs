@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::datadir;
 use crate::error::{Error, Result};
-use crate::options::{self, Options};
+use crate::options::{self, Options, Setting};
 use crate::ports::Ports;
 use crate::progress::Progress;
 use crate::{demo, events, guard, health, infra, provision, reset, seed, up};
@@ -67,11 +67,14 @@ enum Verb {
     /// Run a command with a fresh Postgres and Kafka, and remove both afterwards.
     ///
     /// They run on free ports in a temporary directory. The command finds them in SETTLE_TEST_POSTGRES (a superuser's
-    /// URL) and SETTLE_TEST_KAFKA (a bootstrap address); its exit code is passed on. Without a command they run until
-    /// Ctrl-C.
+    /// URL) and SETTLE_TEST_KAFKA (a bootstrap address; its version is in SETTLE_TEST_KAFKA_VERSION); its exit code is
+    /// passed on. Without a command they run until Ctrl-C.
     Infra {
         #[command(flatten)]
         cache: Cache,
+        /// Start Postgres with this setting, for example wal_level=logical; repeat it for several.
+        #[arg(long = "postgres-setting", value_name = "NAME=VALUE")]
+        postgres_settings: Vec<Setting>,
         /// The command and its arguments.
         #[arg(last = true)]
         command: Vec<OsString>,
@@ -153,14 +156,16 @@ async fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Up { data, cache, kafka, ports, free_ports } => {
             let ports = if free_ports { Ports::FREE } else { ports };
             let programs = options::programs_beside_us()?;
-            let options = Options { programs, cache: cache.cache_dir, ports, kafka };
+            let cache = cache.cache_dir;
+            let options = Options { programs, cache, ports, kafka, postgres_settings: Vec::new() };
             Box::pin(up::run(&data.data_dir, &options, &progress)).await
         }
         Verb::Events { kafka, filter } => events::run(&kafka.kafka, filter, &progress).await,
         Verb::Demo { kafka, ports } => Box::pin(demo::run(&ports, &kafka.kafka)).await,
         Verb::Reset { data, yes } => reset::run(&data.data_dir, yes, &progress).await,
-        Verb::Infra { cache, command } => {
-            let options = Options { cache: cache.cache_dir, ..Options::on_free_ports()? };
+        Verb::Infra { cache, postgres_settings, command } => {
+            let cache = cache.cache_dir;
+            let options = Options { cache, postgres_settings, ..Options::on_free_ports()? };
             Box::pin(infra::run(&command, &options, &progress)).await
         }
         Verb::Topics { kafka } => provision::topics(&kafka.kafka).await.map(|()| ExitCode::SUCCESS),
@@ -212,6 +217,20 @@ mod tests {
         };
         assert_eq!(command, ["cargo", "test", "--workspace"]);
         assert!(parse("settle infra cargo").is_err());
+    }
+
+    #[test]
+    fn a_setting_of_postgres_has_a_name_and_a_value() {
+        let line = "settle infra --postgres-setting wal_level=logical --postgres-setting a=";
+        let Ok(Verb::Infra { postgres_settings, .. }) = parse(line) else {
+            panic!("the line should be understood");
+        };
+        let texts: Vec<_> = postgres_settings.iter().map(Setting::as_str).collect();
+        assert_eq!(texts, ["wal_level=logical", "a="]);
+        for wrong in ["wal_level", "=logical"] {
+            let refused = parse(&format!("settle infra --postgres-setting {wrong}"));
+            assert!(refused.unwrap_err().to_string().contains("name=value"), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
+use crate::jars;
 use crate::options::Options;
 use crate::process::send;
 use crate::progress::Progress;
@@ -19,6 +20,8 @@ use crate::stack::Stack;
 const POSTGRES: &str = "SETTLE_TEST_POSTGRES";
 /// What tests read to find Kafka.
 const KAFKA: &str = "SETTLE_TEST_KAFKA";
+/// What benchmarks read to tell which Kafka that is; a broker does not say so itself.
+const KAFKA_VERSION: &str = "SETTLE_TEST_KAFKA_VERSION";
 
 /// Runs the command between a start and a stop, or waits for Ctrl-C without one; its exit code is ours.
 pub(crate) async fn run(
@@ -43,7 +46,8 @@ pub(crate) async fn run(
             command
                 .args(arguments)
                 .env(POSTGRES, stack.postgres_url())
-                .env(KAFKA, stack.kafka_bootstrap());
+                .env(KAFKA, stack.kafka_bootstrap())
+                .env(KAFKA_VERSION, jars::KAFKA_VERSION);
             supervise(command, &stack, &mut stop).await
         }
         None => tokio::select! {

@@ -33,7 +33,7 @@ pub use datadir::DataDir;
 pub use error::{Error, Result, TakenPort};
 pub use feed::{Event, Feed, From, all_topics};
 pub use jars::KAFKA_VERSION;
-pub use options::Options;
+pub use options::{Options, Setting};
 pub use ports::Ports;
 pub use process::Part;
 pub use progress::Progress;

@@ -1,6 +1,7 @@
 //! What a stack runs, and where it finds and keeps things.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::datadir;
 use crate::error::{Error, Result};
@@ -19,6 +20,31 @@ pub struct Options {
     pub ports: Ports,
     /// A Kafka that runs already, instead of one of our own.
     pub kafka: Option<String>,
+    /// What Postgres is started with beyond what we need of it.
+    pub postgres_settings: Vec<Setting>,
+}
+
+/// One setting of Postgres, as its configuration file has it: `wal_level=logical`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting(String);
+
+impl Setting {
+    /// The text after Postgres' `-c`.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    /// Whether such a setting exists is for Postgres to say; that it is one is ours.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, _)) if !name.trim().is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("a setting is written name=value, for example wal_level=logical".to_owned()),
+        }
+    }
 }
 
 impl Options {
@@ -29,6 +55,7 @@ impl Options {
             cache: datadir::default_cache_dir(),
             ports: Ports::FREE,
             kafka: None,
+            postgres_settings: Vec::new(),
         })
     }
 

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::datadir::{DataDir, make};
 use crate::error::{Error, Result};
+use crate::options::{Options, Setting};
 use crate::packages;
 use crate::process::Spec;
 use crate::progress::Progress;
@@ -28,7 +29,12 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Finds the programs and makes the data directory where there is none.
-    pub(crate) async fn prepare(dir: &DataDir, port: u16, progress: &Progress) -> Result<Self> {
+    pub(crate) async fn prepare(
+        dir: &DataDir,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let port = options.ports.postgres;
         let data = dir.postgres();
         let written_by = fs::read_to_string(data.join("PG_VERSION"))
             .ok()
@@ -40,7 +46,7 @@ impl Postgres {
         if written_by.is_none() {
             initialise(&found, dir, user, progress).await?;
         }
-        let settings = [
+        let ours = [
             format!("port={port}"),
             format!("max_connections={CONNECTIONS}"),
             "listen_addresses=127.0.0.1".to_owned(),
@@ -48,7 +54,10 @@ impl Postgres {
             "unix_socket_directories=".to_owned(),
         ];
         let mut args = vec![OsString::from("-D"), data.clone().into_os_string()];
-        args.extend(settings.iter().flat_map(|setting| [OsString::from("-c"), setting.into()]));
+        // Of two that name the same, Postgres takes the later one.
+        let wished = options.postgres_settings.iter().map(Setting::as_str);
+        let settings = wished.chain(ours.iter().map(String::as_str));
+        args.extend(settings.flat_map(|setting| [OsString::from("-c"), setting.into()]));
         let spec =
             Spec { program: found.bin.join("postgres"), args, env: Vec::new(), dir: data, user };
         Ok(Self { port, spec })

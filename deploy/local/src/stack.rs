@@ -207,7 +207,7 @@ impl Stack {
         options.ports.check(&parts)?;
         let guard = Guard::start(&options.programs.join("settle"), &dir)?;
         let (postgres, kafka) = tokio::try_join!(
-            Postgres::prepare(&dir, options.ports.postgres, progress),
+            Postgres::prepare(&dir, &options, progress),
             own_kafka(&dir, &options, progress),
         )?;
         let processes = Part::ALL.map(|part| Process::new(part, &dir)).into();

@@ -80,6 +80,27 @@ async fn postgres_and_kafka_can_be_killed_paused_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn postgres_has_the_settings_asked_for_and_keeps_its_own() {
+    let dir = directory();
+    let postgres_settings =
+        ["wal_level=logical", "max_wal_senders=3", "port=1"].map(|text| text.parse().unwrap());
+    let options = Options { postgres_settings: postgres_settings.into(), ..options() };
+    let data = DataDir::open(dir.path()).unwrap();
+    let stack = Stack::infra(data, &options, &Progress::silent()).await.unwrap();
+    let mut connection = PgConnection::connect(&stack.postgres_url()).await.unwrap();
+    for (name, expected) in [("wal_level", "logical"), ("max_wal_senders", "3")] {
+        let value: String = sqlx::query_scalar("select current_setting($1)")
+            .bind(name)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(value, expected, "{name}");
+    }
+    connection.close().await.unwrap();
+    stack.stop(&Progress::silent()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_dies_is_named_and_one_that_was_asked_to_end_is_not() {
     let dir = directory();
     let stack = infra(dir.path()).await;
