@@ -50,6 +50,23 @@ impl Database {
         self.server.clone().database(&self.name).connect().await.unwrap()
     }
 
+    /// The same database on a copy of the server.
+    pub(crate) fn on_port(&self, port: u16) -> Self {
+        Self { name: self.name.clone(), server: self.server.clone().port(port) }
+    }
+
+    /// Whether the server takes connections.
+    pub(crate) async fn answers(&self) -> bool {
+        self.server.clone().database(&self.name).connect().await.is_ok()
+    }
+
+    /// The whole server's URL, as its superuser.
+    pub(crate) fn server_url(&self) -> String {
+        let (user, host, port) =
+            (self.server.get_username(), self.server.get_host(), self.server.get_port());
+        format!("postgres://{user}@{host}:{port}/postgres")
+    }
+
     /// As the relay is told to connect.
     pub(crate) fn relay_url(&self) -> String {
         let (host, port) = (self.server.get_host(), self.server.get_port());

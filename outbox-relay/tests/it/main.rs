@@ -16,6 +16,7 @@ mod chaos;
 mod contract;
 mod crashes;
 mod exactly_once;
+mod failover;
 mod late_commits;
 mod leases;
 mod loads;

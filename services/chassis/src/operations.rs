@@ -247,20 +247,27 @@ async fn outbox_lag(conn: &mut PgConnection) -> sqlx::Result<(i64, Option<f64>)>
         "select count(*), (extract(epoch from clock_timestamp() - min(created_at)))::float8
          from (
              select fresh.created_at
-             from messaging.outbox_cursor as cursor
+             from (
+                 select acked::text::pg_snapshot as acked,
+                        target::text::pg_snapshot as target,
+                        sent_seq,
+                        bit_or(1::bigint << shard) as shards
+                 from messaging.outbox_standing
+                 group by acked::text, target::text, sent_seq
+             ) as lane
              cross join lateral (
-                 select seq, xid, created_at
+                 select seq, xid, shard, created_at
                  from messaging.outbox
-                 where xid >= pg_snapshot_xmax(cursor.acked)
+                 where xid >= pg_snapshot_xmax(lane.acked)
                  union all
-                 select seq, xid, created_at
+                 select seq, xid, shard, created_at
                  from messaging.outbox
-                 where xid = any (array(select pg_snapshot_xip(cursor.acked)))
+                 where xid = any (array(select pg_snapshot_xip(lane.acked)))
              ) as fresh
-             where cursor.shard = 0
-               and (cursor.target is null
-                    or fresh.seq > cursor.sent_seq
-                    or not pg_visible_in_snapshot(fresh.xid, cursor.target))
+             where (lane.shards >> fresh.shard) & 1 = 1
+               and (lane.target is null
+                    or fresh.seq > lane.sent_seq
+                    or not pg_visible_in_snapshot(fresh.xid, lane.target))
              limit $1
          ) as unsent",
     )
