@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 use clap::Parser;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::{Error, table::Table};
+use crate::{Error, manifest::Manifest, table::Table};
 
 /// Ships the outbox tables of one or several Postgres databases to Kafka.
 #[derive(Debug, Clone, Parser)]
@@ -19,9 +19,14 @@ pub struct Config {
         env = "RELAY_SOURCES",
         hide_env_values = true,
         value_delimiter = ',',
-        required = true
+        required_unless_present = "manifest"
     )]
     pub sources: Vec<Source>,
+
+    /// A TOML file with more databases, and with the columns of outbox tables that are not ours;
+    /// see relay.example.toml.
+    #[arg(long = "config", env = "RELAY_CONFIG", value_name = "FILE", value_parser = Manifest::read)]
+    pub manifest: Option<Manifest>,
 
     /// Kafka's bootstrap servers, as host:port, separated by commas.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
@@ -126,12 +131,21 @@ impl Config {
         if self.exactly_once && self.delivery_timeout > self.transaction_timeout {
             return refuse("--delivery-timeout must not be longer than --transaction-timeout");
         }
-        for (position, source) in self.sources.iter().enumerate() {
-            if self.sources[..position].iter().any(|earlier| earlier.name == source.name) {
-                return refuse(&format!("--source {} is given twice", source.name));
+        let sources: Vec<&Source> = self.all_sources().collect();
+        if sources.is_empty() {
+            return refuse("there is no database to ship: give --source or --config");
+        }
+        for (position, source) in sources.iter().enumerate() {
+            for earlier in &sources[..position] {
+                source.check_beside(earlier).map_err(Error::Config)?;
             }
         }
         Ok(())
+    }
+
+    /// Those given by arguments, and those of the file.
+    pub fn all_sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().chain(self.manifest.iter().flat_map(|manifest| &manifest.sources))
     }
 }
 
@@ -144,6 +158,39 @@ pub struct Source {
     pub database: PgConnectOptions,
     /// Where its events are.
     pub table: Table,
+    /// Where it was given, to find it by: an argument, or a line of a file.
+    pub place: String,
+}
+
+impl Source {
+    /// Two sources of one name would share their metrics, two of one database would fight over its cursor.
+    fn check_beside(&self, earlier: &Self) -> Result<(), String> {
+        let Self { name, place, .. } = self;
+        if earlier.name == *name {
+            return Err(format!(
+                "{place}: a source {name} is already given by {}: give it another name",
+                earlier.place
+            ));
+        }
+        if earlier.address() == self.address() {
+            return Err(format!(
+                "{place}: source {name} is the database of source {}, given by {}: remove one of them, they would \
+                 fight over one cursor",
+                earlier.name, earlier.place
+            ));
+        }
+        Ok(())
+    }
+
+    fn address(&self) -> (String, u16, &str) {
+        let database = &self.database;
+        let host = match database.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => database.get_host().to_ascii_lowercase(),
+        };
+        let name = database.get_database().unwrap_or(database.get_username());
+        (host, database.get_port(), name)
+    }
 }
 
 /// The password stays out of logs.
@@ -163,7 +210,8 @@ impl FromStr for Source {
         }
         let database =
             url.parse::<PgConnectOptions>().map_err(|error| format!("source {name}: {error}"))?;
-        Ok(Self { name: name.to_owned(), database, table: Table::default() })
+        let place = "--source".to_owned();
+        Ok(Self { name: name.to_owned(), database, table: Table::default(), place })
     }
 }
 
@@ -211,6 +259,31 @@ mod tests {
         let config = parse(&["--source", "a=postgres://h/a,b=postgres://h/b"]);
         let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["orders", "a", "b"]);
+    }
+
+    #[test]
+    fn a_name_or_a_database_given_twice_is_refused_and_both_places_are_named() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
+        assert_eq!(parse(&["--source", "x=postgres://127.0.0.1/x"]).all_sources().count(), 2);
+        let refusal = |source: &str| {
+            let arguments =
+                ["outbox-relay", "--kafka", "k:9092", "--config", example, "--source", source];
+            Config::parse_from(arguments).check().unwrap_err().to_string()
+        };
+        let same_name = refusal("shop=postgres://h/other");
+        assert!(
+            same_name.contains("relay.example.toml:11: a source shop is already given by --source"),
+            "{same_name}"
+        );
+        let same_database = refusal("other=postgres://somebody@127.0.0.1/shop");
+        assert!(
+            same_database
+                .contains("relay.example.toml:11: source shop is the database of source other"),
+            "{same_database}"
+        );
+        let alone = ["outbox-relay", "--kafka", "k:9092", "--config", example];
+        assert!(Config::parse_from(alone).check().is_ok());
+        assert!(Config::try_parse_from(["outbox-relay", "--kafka", "k:9092"]).is_err());
     }
 
     #[test]

@@ -54,6 +54,14 @@ pub enum Error {
          run `alter sequence messaging.outbox_seq cache 1`"
     )]
     SequenceCached(i64),
+    /// A table that is not ours lacks something, so that its events would be lost, or sent out of order.
+    #[error("{table} cannot be shipped: {faults}; `outbox-relay prepare` prints what prepares it")]
+    Unfit {
+        /// Which.
+        table: String,
+        /// Everything that is wrong with it.
+        faults: String,
+    },
     /// The cursor was written on another cluster.
     #[error(
         "the cursor belongs to cluster {recorded}, this one is {actual}: a restored copy? Start once with \
@@ -128,6 +136,7 @@ impl Error {
             | Self::Signals(_)
             | Self::TaskEnded(_)
             | Self::SequenceCached(_)
+            | Self::Unfit { .. }
             | Self::AnotherCluster { .. } => Verdict::Stop,
         }
     }

@@ -10,10 +10,16 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{
+    Row, ValueRef,
+    postgres::{PgRow, PgValueRef, types::Oid},
+};
 
 /// What a record weighs beside its own bytes: the client's bookkeeping, so that tiny rows are bounded too.
 const OVERHEAD: usize = 256;
+
+/// The type jsonb, in every Postgres.
+const JSONB: Oid = Oid(3802);
 
 /// A row as every statement of [`crate::window`] returns it.
 #[derive(Debug)]
@@ -37,14 +43,12 @@ impl<'a> Event<'a> {
     /// # Errors
     /// When a column is missing or of another type.
     pub fn read(row: &'a PgRow) -> Result<Self, sqlx::Error> {
-        // jsonb travels as one byte of version and the text.
-        let headers = row.try_get_raw(3)?.as_bytes().map_err(sqlx::Error::Decode)?;
         Ok(Self {
             seq: row.try_get_unchecked(0)?,
             topic: row.try_get_unchecked(1)?,
             key: row.try_get_unchecked(2)?,
-            headers: headers.get(1..).unwrap_or_default(),
-            payload: row.try_get_unchecked(4)?,
+            headers: bytes(row.try_get_raw(3)?)?.unwrap_or_default(),
+            payload: bytes(row.try_get_raw(4)?)?,
             created_at: row.try_get_unchecked(5)?,
         })
     }
@@ -61,6 +65,16 @@ impl<'a> Event<'a> {
     pub fn headers(&self) -> Result<OwnedHeaders, sqlx::Error> {
         parse(self.headers).map_err(|error| sqlx::Error::Decode(error.into()))
     }
+}
+
+/// What bytes or a text hold, without a detour. jsonb travels as one byte of version and the text.
+fn bytes(value: PgValueRef<'_>) -> Result<Option<&[u8]>, sqlx::Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let versioned = value.type_info().oid() == Some(JSONB);
+    let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+    Ok(Some(if versioned { bytes.get(1..).unwrap_or_default() } else { bytes }))
 }
 
 fn parse(json: &[u8]) -> Result<OwnedHeaders, serde_json::Error> {

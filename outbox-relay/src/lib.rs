@@ -2,6 +2,7 @@
 //! of what the events mean. The cursor moves only over what Kafka has acknowledged.
 
 pub mod config;
+pub mod manifest;
 pub mod source;
 
 pub mod cluster;
@@ -14,6 +15,11 @@ pub mod doorbell;
 pub mod event;
 pub mod table;
 pub mod window;
+
+pub mod identifier;
+pub mod inspection;
+pub mod mapping;
+pub mod preparation;
 
 pub mod budget;
 pub mod ledger;
@@ -31,6 +37,7 @@ pub mod marker;
 pub mod position;
 
 pub mod backlog;
+pub mod removal;
 pub mod rotation;
 
 pub mod backoff;
@@ -97,7 +104,7 @@ pub async fn run(
     let board = Board::default();
     let config = Arc::new(config);
     let mut tasks = JoinSet::new();
-    for source in config.sources.clone() {
+    for source in config.all_sources().cloned() {
         let metrics = telemetry.source(&source.name);
         let backlog = Backlog {
             source: source.clone(),

@@ -74,6 +74,7 @@ pub struct Metrics {
     retries: Counter<u64>,
     rotations: Counter<u64>,
     rotations_blocked: Counter<u64>,
+    removed: Counter<u64>,
     window: Histogram<u64>,
     in_flight: Gauge<u64>,
     shards: Gauge<u64>,
@@ -124,6 +125,11 @@ impl Metrics {
                 "outbox.relay.rotations.blocked",
                 "Truncations given up for a lock",
             ),
+            removed: counter(
+                meter,
+                "outbox.relay.removed",
+                "Acknowledged rows deleted from a mapped table",
+            ),
             window: rows(meter, "outbox.relay.window.rows", "Rows per window"),
             in_flight: bytes(meter, "outbox.relay.in_flight", "Bytes on their way to Kafka"),
             shards: gauge(meter, "outbox.relay.shards", "Shards that this relay ships, of 64"),
@@ -158,6 +164,7 @@ impl Metrics {
             self.parked.add(0, &[source.clone(), KeyValue::new("reason", reason.label())]);
         }
         self.redriven.add(0, &self.source);
+        self.removed.add(0, &self.source);
         self.owned(Shards::NONE);
         self.in_flight(0);
     }
@@ -213,6 +220,11 @@ impl Metrics {
     /// A truncation was given up because its lock was not granted.
     pub fn rotation_blocked(&self) {
         self.rotations_blocked.add(1, &self.source);
+    }
+
+    /// Acknowledged rows were deleted.
+    pub fn removed(&self, rows: u64) {
+        self.removed.add(rows, &self.source);
     }
 
     /// A window was read to its end.

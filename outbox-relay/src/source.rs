@@ -16,10 +16,13 @@ use crate::{
     cursor::{self, Lane},
     doorbell::Doorbell,
     health::{Board, State},
+    inspection,
     lease::{self, Grant, Keeper, Survey, Terms},
+    mapping::Remove,
     metrics::Metrics,
     parking::Parking,
     redrive::{Handover, Redrive},
+    removal::Removal,
     rotation::Rotation,
     shards::Shards,
     shipping::Shipping,
@@ -97,6 +100,9 @@ impl Supervisor {
     async fn join(&self) -> Result<(PgConnection, Cluster, Grant), Error> {
         let mut connection = cluster::connect(&self.source.database).await?;
         let cluster = Cluster::identify(&mut connection, self.config.adopt_cluster).await?;
+        if let Some(mapping) = &self.source.table.mapping {
+            inspection::inspect(&mut connection, mapping).await?;
+        }
         cluster.check(&mut connection).await?;
         let grant = lease::join(&mut connection, &self.terms).await?;
         Ok((connection, cluster, grant))
@@ -112,7 +118,6 @@ impl Supervisor {
     ) -> Result<(), Error> {
         let lost = CancellationToken::new();
         let doorbell = self.doorbell();
-        let rotation = self.rotation();
         let (told, survey) = watch::channel(Survey::default());
         let mut keeper = Keeper {
             connection: cluster::connect(&self.source.database).await?,
@@ -137,7 +142,7 @@ impl Supervisor {
                 kept
             },
             redrive.run(&lost),
-            rotation.run(&lost),
+            self.tidy(&lost),
             doorbell.run(&lost),
         );
         if let Some(producer) = owner.shipping.producer.take() {
@@ -200,11 +205,14 @@ impl Supervisor {
         }
     }
 
-    fn rotation(&self) -> Rotation {
-        Rotation {
-            source: self.source.clone(),
-            every: self.config.rotate_every,
-            metrics: self.metrics.clone(),
+    /// Keeps the table small: the ring by truncation, another's table as its owner wants.
+    async fn tidy(&self, stop: &CancellationToken) {
+        let (source, metrics) = (self.source.clone(), self.metrics.clone());
+        let every = self.config.rotate_every;
+        match source.table.mapping.as_ref().map(|mapping| mapping.remove) {
+            None => Rotation { source, every, metrics }.run(stop).await,
+            Some(Remove::Delete) => Removal { source, every, metrics }.run(stop).await,
+            Some(Remove::Keep) => {}
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Which table the events are read from, and what its columns are called: ours, unless a source says otherwise.
 
+use crate::mapping::Mapping;
+
 /// SQL expressions over one row of the table. They come from the configuration, never from a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// The table or view.
+    /// The table, with the name that the expressions call its rows by.
     pub name: String,
     /// `bigint`, unique, in the order of commits within a key.
     pub seq: String,
+    /// `bigint`, how far `seq` has run; not of a row.
+    pub sequence: String,
     /// `xid8`, the transaction that wrote the row.
     pub xid: String,
     /// `smallint`, 0 to 63, by the key alone.
@@ -19,10 +23,14 @@ pub struct Table {
     pub key: String,
     /// `jsonb`, an object.
     pub headers: String,
-    /// `bytea`.
+    /// `bytea`, `text`, `json` or `jsonb`.
     pub payload: String,
+    /// `bytea`, the same bytes.
+    pub payload_bytes: String,
     /// `timestamptz`.
     pub created_at: String,
+    /// What all this was made of, if the table is not ours.
+    pub mapping: Option<Mapping>,
 }
 
 /// The table of `migrations/messaging`.
@@ -32,6 +40,7 @@ impl Default for Table {
         Self {
             name: of("messaging.outbox"),
             seq: of("seq"),
+            sequence: of("(select last_value from messaging.outbox_seq)"),
             xid: of("xid"),
             shard: of("shard"),
             event_id: of("event_id"),
@@ -39,12 +48,19 @@ impl Default for Table {
             key: of("key"),
             headers: of("headers"),
             payload: of("payload"),
+            payload_bytes: of("payload"),
             created_at: of("created_at"),
+            mapping: None,
         }
     }
 }
 
 impl Table {
+    /// What is committed by now: a snapshot, how far the sequence has run, and the time.
+    pub fn horizon(&self) -> String {
+        format!("select pg_current_snapshot()::text, {}, clock_timestamp()", self.sequence)
+    }
+
     /// Rows that a cursor has not passed, as a subquery: those above the snapshot, and those that were open in it. `$1` is
     /// the cursor's snapshot, and `columns` are what the caller wants of each row.
     fn fresh(&self, columns: &str) -> String {
@@ -116,15 +132,40 @@ impl Table {
 
     /// Copies rows to the parked ones: `$1` their numbers, `$2` the reasons, `$3` whether the cursor has yet to pass them.
     pub fn park(&self) -> String {
-        let Self { name, seq, shard, event_id, topic, key, headers, payload, created_at, .. } =
-            self;
+        let Self {
+            name, seq, shard, event_id, topic, key, headers, payload_bytes, created_at, ..
+        } = self;
         format!(
             "insert into messaging.outbox_parked
                  (seq, shard, event_id, topic, key, headers, payload, created_at, reason, held)
-             select {seq}, {shard}, {event_id}, {topic}, {key}, {headers}, {payload}, {created_at}, parked.reason, $3
+             select {seq}, {shard}, {event_id}, {topic}, {key}, {headers}, {payload_bytes}, {created_at}, parked.reason, $3
              from unnest($1::bigint[], $2::text[]) as parked (number, reason)
              join {name} on {seq} = parked.number
              on conflict (seq) do update set held = excluded.held"
+        )
+    }
+
+    /// Deletes some rows that every shard's cursor has passed, whatever was open, and returns their transactions: `$1` below
+    /// which transaction there are none left, `$2` how many.
+    pub fn delete_acknowledged(&self) -> String {
+        let Self { name, seq, xid, .. } = self;
+        format!(
+            "with acknowledged as (
+                 select {seq} as seq
+                 from {name}
+                 where {xid} >= $1::text::xid8
+                   and {xid} < (
+                       select pg_snapshot_xmin(acked)
+                       from messaging.outbox_standing
+                       order by pg_snapshot_xmin(acked)
+                       limit 1)
+                 order by {xid}
+                 limit $2
+             )
+             delete from {name}
+             using acknowledged
+             where {seq} = acknowledged.seq
+             returning {xid}::text"
         )
     }
 

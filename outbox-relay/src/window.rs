@@ -70,6 +70,7 @@ pub struct Reader {
 
 #[derive(Debug)]
 struct Statements {
+    horizon: SqlStr,
     small: SqlStr,
     start: SqlStr,
     page: SqlStr,
@@ -107,6 +108,7 @@ impl Reader {
         Self {
             connection,
             statements: Statements {
+                horizon: statement(table.horizon()),
                 small: statement(table.small_window()),
                 start: statement(table.large_window_start()),
                 page: statement(table.large_window_page()),
@@ -196,15 +198,11 @@ impl Reader {
     }
 
     async fn look(&mut self) -> Result<Horizon, Error> {
-        let (target, sequence, now) = sqlx::query_as::<_, (String, i64, DateTime<Utc>)>(
-            "select pg_current_snapshot()::text,
-                    last_value,
-                    clock_timestamp()
-             from messaging.outbox_seq",
-        )
-        .fetch_one(&mut self.connection)
-        .await
-        .map_err(postgres("taking a snapshot"))?;
+        let horizon = self.statements.horizon.clone();
+        let (target, sequence, now) = sqlx::query_as::<_, (String, i64, DateTime<Utc>)>(horizon)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(postgres("taking a snapshot"))?;
         self.clock = Some((now, Instant::now()));
         Ok(Horizon { target: target.into(), sequence })
     }

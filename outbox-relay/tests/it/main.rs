@@ -17,6 +17,7 @@ mod contract;
 mod crashes;
 mod exactly_once;
 mod failover;
+mod foreign;
 mod late_commits;
 mod leases;
 mod loads;

@@ -98,7 +98,11 @@ pub(crate) struct Process(Child);
 
 impl Process {
     pub(crate) fn start(database: &Database, kafka: &str, more: &[&str]) -> Self {
-        let arguments = arguments(&[("test", &database.relay_url())], kafka, more);
+        Self::of(&[("test", &database.relay_url())], kafka, more)
+    }
+
+    pub(crate) fn of(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Self {
+        let arguments = arguments(sources, kafka, more);
         let child = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
             .args(&arguments[1..])
             .env("RUST_LOG", "warn")
