@@ -104,13 +104,21 @@ impl Parking {
         held: bool,
     ) -> Result<(), Error> {
         let reason = |seq: &i64| self.aside.get(seq).copied().unwrap_or(Reason::Behind).label();
-        sqlx::query(AssertSqlSafe(table.park()))
+        let kept = sqlx::query(AssertSqlSafe(table.park()))
             .bind(rows)
             .bind(rows.iter().map(reason).collect::<Vec<_>>())
             .bind(held)
             .execute(connection)
             .await
             .map_err(postgres("parking"))?;
+        let gone = rows.len() as u64 - kept.rows_affected().min(rows.len() as u64);
+        if gone > 0 {
+            tracing::error!(
+                rows = gone,
+                table = table.name,
+                "events that were to be parked have been deleted by somebody"
+            );
+        }
         Ok(())
     }
 

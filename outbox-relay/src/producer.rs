@@ -137,6 +137,10 @@ impl Producer {
         match self.client.send(record) {
             Ok(()) => Ok(Sent::Queued),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(Sent::Full),
+            // A topic's name that no topic can have.
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::InvalidArgument), _)) => {
+                Ok(Sent::Refused(Reason::Invalid))
+            }
             Err((source, _)) => match source.rdkafka_error_code().map(of_kafka) {
                 Some(Verdict::Park(reason)) => Ok(Sent::Refused(reason)),
                 _ => Err(kafka("queueing an event")(source)),

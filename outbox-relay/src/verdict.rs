@@ -147,8 +147,12 @@ mod tests {
         assert_eq!(named(Verdict::Park(Reason::Unauthorised)), "TopicAuthorizationFailed");
         assert_eq!(
             named(Verdict::Stop),
-            "InvalidArgument SSL UnsupportedFeature NotImplemented Authentication NotConfigured \
-             BadCompression InvalidRequiredAcks"
+            "BadCompression InvalidArgument SSL NotImplemented Authentication UnsupportedFeature \
+             NotConfigured InvalidRequiredAcks GroupAuthorizationFailed ClusterAuthorizationFailed \
+             UnsupportedSASLMechanism IllegalSASLState UnsupportedVersion InvalidConfig \
+             UnsupportedForMessageFormat InvalidTransactionTimeout \
+             TransactionalIdAuthorizationFailed SecurityDisabled SaslAuthenticationFailed \
+             UnsupportedCompressionType"
         );
         let retried = codes.iter().filter(|code| of_kafka(**code) == Verdict::Retry).count();
         assert!(retried > 100, "{retried}");
