@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Error, cluster, config::Source, error::postgres, metrics::Metrics};
 
 /// Counting stops here: an alarm needs no more, and the count stays cheap.
-const COUNTED: i64 = 100_000;
+pub(crate) const COUNTED: i64 = 100_000;
 
 /// Measures one database.
 #[derive(Debug)]

@@ -215,7 +215,8 @@ impl FromStr for Source {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time such as `50ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let number =
         digits.parse::<u64>().map_err(|_| format!("{text:?} is not a time like 50ms, 2s or 1m"))?;

@@ -1,9 +1,11 @@
 //! The outbox relay: any Postgres with the outbox table -> Kafka. It knows the table and the headers' form, nothing
 //! of what the events mean. The cursor moves only over what Kafka has acknowledged.
 
+pub mod cli;
 pub mod config;
 pub mod manifest;
 pub mod source;
+pub mod verbs;
 
 pub mod cluster;
 pub mod cursor;

@@ -1,9 +1,11 @@
-//! The binary: parse the arguments and run.
+//! The binary: parse the arguments and do what they say.
+
+use std::process::ExitCode;
 
 use clap::Parser;
-use outbox_relay::{Config, start};
+use outbox_relay::{cli::Cli, verbs};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    Ok(start(Config::parse()).await?)
+async fn main() -> ExitCode {
+    verbs::main(Cli::parse().verb).await
 }

@@ -134,6 +134,7 @@ impl Redrive<'_> {
              where cursor.shard = parked.shard
                and cursor.owner = $1
                and parked.wish = 'skip'
+               and not held
              returning seq, topic, key",
         )
         .bind(owner)
@@ -146,17 +147,15 @@ impl Redrive<'_> {
         Ok(skipped.into_iter().map(|(_, _, key)| key).collect())
     }
 
-    /// The keys that a person wants tried again.
+    /// The keys that a person wants tried again. The wish stays until its row has gone or is refused again.
     async fn wished(&mut self) -> Result<Vec<String>, Error> {
         let owner = self.grant.owner().to_owned();
         sqlx::query_scalar(
-            "update messaging.outbox_parked parked
-             set wish = null
-             from messaging.outbox_cursor cursor
-             where cursor.shard = parked.shard
-               and cursor.owner = $1
-               and parked.wish = 'retry'
-             returning key",
+            "select distinct key
+             from messaging.outbox_parked parked
+             join messaging.outbox_cursor cursor using (shard)
+             where owner = $1
+               and parked.wish = 'retry'",
         )
         .bind(owner)
         .fetch_all(self.connection()?)
@@ -290,7 +289,7 @@ impl Redrive<'_> {
             self.producer = None;
             let precise = limit == 1 || reason.is_the_topics();
             if precise {
-                self.refused(seq, reason).await?;
+                self.refused(seq, &key, reason).await?;
             }
             return Ok(Page::Refused { key, precise });
         }
@@ -384,13 +383,21 @@ impl Redrive<'_> {
         Ok(())
     }
 
-    async fn refused(&mut self, seq: i64, reason: Reason) -> Result<(), Error> {
-        sqlx::query("update messaging.outbox_parked set reason = $2 where seq = $1")
-            .bind(seq)
-            .bind(reason.label())
-            .execute(self.connection()?)
-            .await
-            .map_err(postgres("noting why a row is parked"))?;
+    /// Notes why a row is parked, and that its key has been tried.
+    async fn refused(&mut self, seq: i64, key: &str, reason: Reason) -> Result<(), Error> {
+        sqlx::query(
+            "update messaging.outbox_parked
+             set reason = case when seq = $1 then $3 else reason end,
+                 wish = nullif(wish, 'retry')
+             where key = $2
+               and (seq = $1 or wish = 'retry')",
+        )
+        .bind(seq)
+        .bind(key)
+        .bind(reason.label())
+        .execute(self.connection()?)
+        .await
+        .map_err(postgres("noting why a row is parked"))?;
         Ok(())
     }
 

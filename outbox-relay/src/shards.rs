@@ -1,6 +1,6 @@
 //! Which of the 64 shards: a set, one bit each, as the statements take it too.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// How many shards every outbox has.
 pub const SHARDS: u32 = 64;
@@ -14,6 +14,11 @@ impl Shards {
     pub const NONE: Self = Self(0);
     /// Every one.
     pub const ALL: Self = Self(u64::MAX);
+
+    /// A single one, by its number.
+    pub fn of(shard: i16) -> Self {
+        Self(u32::try_from(shard).ok().and_then(|shard| 1_u64.checked_shl(shard)).unwrap_or(0))
+    }
 
     /// As statements return it: `bit_or(1::bigint << shard)`.
     pub fn from_mask(mask: i64) -> Self {
@@ -80,6 +85,13 @@ impl Shards {
     }
 }
 
+/// As [`Shards::from_mask`].
+impl From<i64> for Shards {
+    fn from(mask: i64) -> Self {
+        Self::from_mask(mask)
+    }
+}
+
 /// As ranges: `0-20,35`.
 impl fmt::Display for Shards {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +107,28 @@ impl fmt::Display for Shards {
             (shard, separator) = (last + 1, ",");
         }
         Ok(())
+    }
+}
+
+impl FromStr for Shards {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.trim().parse::<u32>() {
+            Ok(shard) if shard < SHARDS => Ok(shard),
+            Ok(shard) => Err(format!("there is no shard {shard}: they are 0 to {}", SHARDS - 1)),
+            Err(_) => Err(format!("{text:?} is not a shard: write 0-20,35")),
+        };
+        let mut shards = Self::NONE;
+        for range in text.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(format!("{range:?} ends before it begins"));
+            }
+            shards.0 |= (first..=last).fold(0, |mask, shard| mask | 1 << shard);
+        }
+        Ok(shards)
     }
 }
 
@@ -117,6 +151,16 @@ mod tests {
         assert_eq!(set(&[0, 1, 2, 5, 62, 63]).to_string(), "0-2,5,62-63");
         assert_eq!(Shards::ALL.to_string(), "0-63");
         assert_eq!(Shards::NONE.to_string(), "");
+    }
+
+    #[test]
+    fn ranges_are_read_as_they_are_shown() {
+        for shards in [set(&[0, 1, 2, 5, 62, 63]), Shards::ALL, set(&[7])] {
+            assert_eq!(shards.to_string().parse(), Ok(shards));
+        }
+        for wrong in ["", "64", "5-3", "1,,2", "-1", "0-64", "a"] {
+            assert!(wrong.parse::<Shards>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -250,8 +250,9 @@ impl Owner<'_> {
         let shipped = self.regroup(survey).await?;
         let ended = CancellationToken::new();
         let news = async {
-            while !self.survey.borrow_and_update().regroups(shipped) {
-                if self.survey.changed().await.is_err() {
+            // The survey that was acted on is of the past: the next one tells whether there is more to do.
+            while self.survey.changed().await.is_ok() {
+                if self.survey.borrow_and_update().regroups(shipped) {
                     break;
                 }
             }

@@ -171,23 +171,49 @@ impl Table {
 
     /// How many rows no cursor has passed, and the age of the oldest in seconds; counted up to `$1`.
     pub fn backlog(&self) -> String {
-        let Self { name, seq, xid, shard, created_at, .. } = self;
-        let columns =
-            format!("{seq} as seq, {xid} as xid, {shard} as shard, {created_at} as created_at");
         format!(
             "select count(*),
                     coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
              from (
-                 select fresh.created_at
+                 select unsent.created_at
+                 {unsent}
+                 limit $1
+             ) counted",
+            unsent = self.unsent()
+        )
+    }
+
+    /// The same for each shard that has such rows, with the set of shards that stand at its position; counted up to `$1` for
+    /// each position.
+    pub fn backlog_by_shard(&self) -> String {
+        format!(
+            "select cursor.shards,
+                    unsent.shard,
+                    count(*),
+                    extract(epoch from clock_timestamp() - min(unsent.created_at))::float8
+             {unsent}
+             group by cursor.shards, unsent.shard",
+            unsent = self.unsent()
+        )
+    }
+
+    /// The rows that no cursor has passed, `$1` of each position at most.
+    fn unsent(&self) -> String {
+        let Self { name, seq, xid, shard, created_at, .. } = self;
+        let columns =
+            format!("{seq} as seq, {xid} as xid, {shard} as shard, {created_at} as created_at");
+        format!(
+            "from (
+                 select acked::text::pg_snapshot as acked,
+                        target::text::pg_snapshot as target,
+                        sent_seq,
+                        bit_or(1::bigint << shard) as shards
+                 from messaging.outbox_standing
+                 group by acked::text, target::text, sent_seq
+             ) cursor
+             cross join lateral (
+                 select fresh.shard, fresh.created_at
                  from (
-                     select acked::text::pg_snapshot as acked,
-                            target::text::pg_snapshot as target,
-                            sent_seq,
-                            bit_or(1::bigint << shard) as shards
-                     from messaging.outbox_standing
-                     group by acked::text, target::text, sent_seq
-                 ) cursor
-                 cross join lateral (
                      select {columns}
                      from {name}
                      where {xid} >= pg_snapshot_xmax(cursor.acked)
@@ -203,5 +229,36 @@ impl Table {
                  limit $1
              ) unsent"
         )
+    }
+
+    /// How many rows from `$1` on the cursors of the shards `$2` have passed: what a replay sends again. Counted up to `$3`.
+    pub fn sent_since(&self) -> String {
+        let Self { name, seq, xid, shard, .. } = self;
+        format!(
+            "select count(*)
+             from (
+                 select
+                 from (select {seq} as seq, {xid} as xid, {shard} as shard from {name} where {seq} >= $1) event
+                 join messaging.outbox_standing cursor using (shard)
+                 where ($2::bigint >> shard) & 1 = 1
+                   and (pg_visible_in_snapshot(event.xid, cursor.acked)
+                        or (cursor.target is not null
+                            and event.seq <= cursor.sent_seq
+                            and pg_visible_in_snapshot(event.xid, cursor.target)))
+                 limit $3
+             ) sent"
+        )
+    }
+
+    /// The oldest and the newest row that is there, if there is any.
+    pub fn ends(&self) -> String {
+        let Self { name, seq, .. } = self;
+        format!("select min({seq}), max({seq}) from {name}")
+    }
+
+    /// The first row that was written at `$1` or later.
+    pub fn first_since(&self) -> String {
+        let Self { name, seq, created_at, .. } = self;
+        format!("select {seq} from {name} where {created_at} >= $1 order by {seq} limit 1")
     }
 }

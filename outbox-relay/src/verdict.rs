@@ -29,6 +29,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::TooLarge, Self::Invalid, Self::UnknownTopic, Self::Unauthorised, Self::Behind];
+
     /// As it stands in the table, in the metrics and on the screen.
     pub fn label(self) -> &'static str {
         match self {

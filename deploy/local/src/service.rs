@@ -33,9 +33,10 @@ pub(crate) fn spec(
     if part == Part::Orders {
         env.push(("PRODUCTS_URL", grpc_url(ports, Part::Products)));
     }
+    let args: &[&str] = if part == Part::Relay { &["run"] } else { &[] };
     Spec {
         program: programs.join(part.name()),
-        args: Vec::<OsString>::new(),
+        args: args.iter().map(OsString::from).collect(),
         env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         dir: dir.path().to_owned(),
         user: None,
@@ -68,7 +69,8 @@ mod tests {
             (DataDir::temporary().unwrap(), crate::options::programs_beside_us().unwrap());
         for part in SERVICES.into_iter().chain([Part::Relay]) {
             let spec = spec(part, &programs, &dir, &Ports::FREE, "127.0.0.1:9092");
-            let help = std::process::Command::new(&spec.program).arg("--help").output();
+            let mut program = std::process::Command::new(&spec.program);
+            let help = program.args(&spec.args).arg("--help").output();
             let help = help.expect("build with `cargo build --workspace --bins` first");
             let help = String::from_utf8(help.stdout).unwrap();
             let help = help.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -10,6 +10,7 @@ use crate::{database::Database, process::Process, settings::Settings};
 fn command(settings: &Settings, database: &Database) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outbox-relay"));
     command
+        .arg("run")
         .args(["--source", &format!("bench={}", database.relay_url())])
         .args(["--kafka", &settings.kafka])
         .args(["--listen", "127.0.0.1:0"])

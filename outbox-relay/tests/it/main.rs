@@ -26,6 +26,7 @@ mod parking;
 mod plans;
 mod ring;
 mod sources;
+mod verbs;
 
 use std::time::Duration;
 

@@ -104,6 +104,7 @@ impl Process {
     pub(crate) fn of(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Self {
         let arguments = arguments(sources, kafka, more);
         let child = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
+            .arg("run")
             .args(&arguments[1..])
             .env("RUST_LOG", "warn")
             .kill_on_drop(true)

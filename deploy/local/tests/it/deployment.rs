@@ -84,7 +84,7 @@ fn every_program_but_settle_runs_and_has_a_health_check() {
     let ours = ours();
     for program in programs().iter().filter(|program| *program != "settle") {
         let (command, service) = &ours[program];
-        assert_eq!(command, std::slice::from_ref(program));
+        assert_eq!(command.first(), Some(program));
         assert!(service.get("healthcheck").is_some(), "{program} has no health check");
     }
 }
