@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::{
     Config,
-    config::{Source, duration},
+    config::{Sources, duration},
     shards::Shards,
     verdict::Reason,
 };
@@ -43,21 +43,16 @@ pub enum Verb {
     Drain(Drain),
     /// Check everything that the relay relies on; exit code 1 if something fails.
     Doctor(Doctor),
+    /// Print the SQL that makes a mapped outbox table fit for the relay; it is run by whoever owns the table.
+    Prepare(Prepare),
 }
 
 /// Which databases.
 #[derive(Debug, Args)]
 pub struct Databases {
-    /// A database with an outbox, as name=postgres://user:password@host/database. Repeat for several; in the environment
-    /// separated by commas.
-    #[arg(
-        long = "source",
-        env = "RELAY_SOURCES",
-        hide_env_values = true,
-        value_delimiter = ',',
-        required = true
-    )]
-    pub sources: Vec<Source>,
+    /// Which there are.
+    #[command(flatten)]
+    pub given: Sources,
 
     /// Only the source of this name; repeat for several.
     #[arg(long, value_name = "NAME")]
@@ -105,6 +100,17 @@ pub enum Parked {
     Retry(ParkedRetry),
     /// Drop the first row of a key, so that those behind it go; the row is printed as JSON.
     Skip(ParkedSkip),
+}
+
+/// The flags of `prepare`.
+#[derive(Debug, Args)]
+pub struct Prepare {
+    /// Which databases.
+    #[command(flatten)]
+    pub databases: Databases,
+    /// The other way: a trigger that copies every inserted row to the relay's own table.
+    #[arg(long)]
+    pub copying: bool,
 }
 
 /// The flags of `parked list`.

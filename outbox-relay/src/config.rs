@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{Error, manifest::Manifest, table::Table};
@@ -12,21 +12,9 @@ use crate::{Error, manifest::Manifest, table::Table};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "outbox-relay", version, about)]
 pub struct Config {
-    /// A database to ship, as name=postgres://user:password@host/database. Repeat for several;
-    /// in the environment separated by commas.
-    #[arg(
-        long = "source",
-        env = "RELAY_SOURCES",
-        hide_env_values = true,
-        value_delimiter = ',',
-        required_unless_present = "manifest"
-    )]
-    pub sources: Vec<Source>,
-
-    /// A TOML file with more databases, and with the columns of outbox tables that are not ours;
-    /// see relay.example.toml.
-    #[arg(long = "config", env = "RELAY_CONFIG", value_name = "FILE", value_parser = Manifest::read)]
-    pub manifest: Option<Manifest>,
+    /// What is shipped.
+    #[command(flatten)]
+    pub given: Sources,
 
     /// Kafka's bootstrap servers, as host:port, separated by commas.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
@@ -131,7 +119,7 @@ impl Config {
         if self.exactly_once && self.delivery_timeout > self.transaction_timeout {
             return refuse("--delivery-timeout must not be longer than --transaction-timeout");
         }
-        let sources: Vec<&Source> = self.all_sources().collect();
+        let sources: Vec<&Source> = self.given.all().collect();
         if sources.is_empty() {
             return refuse("there is no database to ship: give --source or --config");
         }
@@ -142,10 +130,46 @@ impl Config {
         }
         Ok(())
     }
+}
 
+/// The databases that a command is about.
+#[derive(Debug, Clone, Args)]
+pub struct Sources {
+    /// A database to ship, as name=postgres://user:password@host/database. Repeat for several;
+    /// in the environment separated by commas.
+    #[arg(
+        long = "source",
+        env = "RELAY_SOURCES",
+        hide_env_values = true,
+        value_delimiter = ',',
+        required_unless_present = "manifest"
+    )]
+    pub sources: Vec<Source>,
+
+    /// A TOML file with more databases, and with the columns of outbox tables that are not ours;
+    /// see relay.example.toml.
+    #[arg(long = "config", env = "RELAY_CONFIG", value_name = "FILE", value_parser = Manifest::read)]
+    pub manifest: Option<Manifest>,
+}
+
+impl Sources {
     /// Those given by arguments, and those of the file.
-    pub fn all_sources(&self) -> impl Iterator<Item = &Source> {
+    pub fn all(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().chain(self.manifest.iter().flat_map(|manifest| &manifest.sources))
+    }
+
+    /// Refuses what cannot be shipped side by side.
+    ///
+    /// # Errors
+    /// The first two that are in each other's way, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let sources: Vec<&Source> = self.all().collect();
+        for (position, source) in sources.iter().enumerate() {
+            for earlier in &sources[..position] {
+                source.check_beside(earlier)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -258,14 +282,15 @@ mod tests {
     #[test]
     fn several_sources_may_share_one_variable() {
         let config = parse(&["--source", "a=postgres://h/a,b=postgres://h/b"]);
-        let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        let names: Vec<_> =
+            config.given.sources.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["orders", "a", "b"]);
     }
 
     #[test]
     fn a_name_or_a_database_given_twice_is_refused_and_both_places_are_named() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.example.toml");
-        assert_eq!(parse(&["--source", "x=postgres://127.0.0.1/x"]).all_sources().count(), 2);
+        assert_eq!(parse(&["--source", "x=postgres://127.0.0.1/x"]).given.all().count(), 2);
         let refusal = |source: &str| {
             let arguments =
                 ["outbox-relay", "--kafka", "k:9092", "--config", example, "--source", source];

@@ -106,7 +106,7 @@ pub async fn run(
     let board = Board::default();
     let config = Arc::new(config);
     let mut tasks = JoinSet::new();
-    for source in config.all_sources().cloned() {
+    for source in config.given.all().cloned() {
         let metrics = telemetry.source(&source.name);
         let backlog = Backlog {
             source: source.clone(),

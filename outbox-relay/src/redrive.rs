@@ -133,6 +133,7 @@ impl Redrive<'_> {
              using messaging.outbox_cursor cursor
              where cursor.shard = parked.shard
                and cursor.owner = $1
+               and not cursor.paused
                and parked.wish = 'skip'
                and not held
              returning seq, topic, key",
@@ -155,6 +156,7 @@ impl Redrive<'_> {
              from messaging.outbox_parked parked
              join messaging.outbox_cursor cursor using (shard)
              where owner = $1
+               and not paused
                and parked.wish = 'retry'",
         )
         .bind(owner)
@@ -180,6 +182,7 @@ impl Redrive<'_> {
              ) first
              join messaging.outbox_cursor using (shard)
              where owner = $1
+               and not paused
                and reason = 'behind'",
         )
         .bind(owner)
@@ -196,6 +199,7 @@ impl Redrive<'_> {
              from messaging.outbox_parked
              join messaging.outbox_cursor using (shard)
              where owner = $1
+               and not paused
                and reason in ('unknown_topic', 'unauthorised')",
         )
         .bind(owner)
@@ -225,6 +229,7 @@ impl Redrive<'_> {
              from messaging.outbox_parked
              join messaging.outbox_cursor using (shard)
              where owner = $1
+               and not paused
                and topic = $2
                and reason in ('unknown_topic', 'unauthorised')
              order by seq",
@@ -269,6 +274,7 @@ impl Redrive<'_> {
              from messaging.outbox_parked
              join messaging.outbox_cursor using (shard)
              where owner = $1
+               and not paused
                and key = any($2)
                and not held
              order by seq

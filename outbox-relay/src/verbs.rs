@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod drain;
 pub mod parked;
 pub mod pause;
+pub mod prepare;
 pub mod replay;
 pub mod reset;
 pub mod status;
@@ -50,5 +51,6 @@ pub async fn carry_out(verb: Verb) -> Result<(), Error> {
         Verb::Resume(flags) => pause::resume(&flags).await,
         Verb::Drain(flags) => drain::drain(&flags).await,
         Verb::Doctor(flags) => doctor::examine(&flags).await,
+        Verb::Prepare(flags) => prepare::print(&flags),
     }
 }

@@ -17,15 +17,13 @@ impl Databases {
     /// # Errors
     /// A name that no source has, or that two have.
     pub fn chosen(&self) -> Result<Vec<&Source>, Error> {
-        let names = self.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>();
+        self.given.check().or_else(refuse)?;
+        let names = self.given.all().map(|source| source.name.as_str()).collect::<Vec<_>>();
         if let Some(unknown) = self.only.iter().find(|name| !names.contains(&name.as_str())) {
             return refuse(format!("no source is called {unknown}: there is {}", names.join(", ")));
         }
-        if let Some(twice) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
-            return refuse(format!("--source {} is given twice", names[twice]));
-        }
         let is_meant = |source: &&Source| self.only.is_empty() || self.only.contains(&source.name);
-        Ok(self.sources.iter().filter(is_meant).collect())
+        Ok(self.given.all().filter(is_meant).collect())
     }
 
     /// The only one that is meant: a sequence number or a key means nothing in another database.

@@ -16,7 +16,7 @@ use super::{
     error::Error,
     terminal::{self, say},
 };
-use crate::{cli, config::Source};
+use crate::{cli, config::Source, inspection};
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -118,6 +118,14 @@ async fn checks(connection: &mut PgConnection, source: &Source, kafka: Option<&s
     checks.push(schema);
     checks.push(Check::made("connection", session::is_direct(connection, source).await));
     checks.push(Check::made("durability", server::commits_are_durable(connection).await));
+    if let Some(mapping) = source.table.mapping.as_ref().filter(|_| is_there) {
+        checks.push(match inspection::inspect(connection, mapping).await {
+            Ok(()) => {
+                Check::ok("mapped table", format!("{} has what the map names", source.table.name))
+            }
+            Err(error) => Check::fail("mapped table", error.to_string()),
+        });
+    }
     if is_there {
         checks.extend([
             Check::made("sequence", schema::sequence_is_uncached(connection).await),
