@@ -67,8 +67,9 @@ enum Verb {
     /// Run a command with a fresh Postgres and Kafka, and remove both afterwards.
     ///
     /// They run on free ports in a temporary directory. The command finds them in SETTLE_TEST_POSTGRES (a superuser's
-    /// URL) and SETTLE_TEST_KAFKA (a bootstrap address; its version is in SETTLE_TEST_KAFKA_VERSION); its exit code is
-    /// passed on. Without a command they run until Ctrl-C.
+    /// URL) and SETTLE_TEST_KAFKA (a bootstrap address; its version is in SETTLE_TEST_KAFKA_VERSION), and what it needs to
+    /// start a Kafka of its own in SETTLE_TEST_KAFKA_JARS (a directory) and SETTLE_TEST_JAVA (the program); its exit code
+    /// is passed on. Without a command they run until Ctrl-C.
     Infra {
         #[command(flatten)]
         cache: Cache,

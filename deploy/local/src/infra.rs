@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
-use crate::jars;
+use crate::jars::{self, Runtime};
 use crate::options::Options;
 use crate::process::send;
 use crate::progress::Progress;
@@ -20,6 +20,9 @@ use crate::stack::Stack;
 const POSTGRES: &str = "SETTLE_TEST_POSTGRES";
 /// What tests read to find Kafka.
 const KAFKA: &str = "SETTLE_TEST_KAFKA";
+/// What tests read to start a Kafka of their own: the directory with its jars, and the program that runs them.
+const KAFKA_JARS: &str = "SETTLE_TEST_KAFKA_JARS";
+const JAVA: &str = "SETTLE_TEST_JAVA";
 /// What benchmarks read to tell which Kafka that is; a broker does not say so itself.
 const KAFKA_VERSION: &str = "SETTLE_TEST_KAFKA_VERSION";
 
@@ -35,19 +38,13 @@ pub(crate) async fn run(
         stack = Stack::infra(dir, options, progress) => stack?,
         _ = stop.asked() => return Err(Error::Interrupted),
     };
-    progress.note(format!(
-        "export {POSTGRES}={} {KAFKA}={}",
-        stack.postgres_url(),
-        stack.kafka_bootstrap()
-    ));
+    let variables = variables(&stack);
+    let exports = variables.iter().map(|(name, value)| format!(" {name}={}", value.display()));
+    progress.note(format!("export{}", exports.collect::<String>()));
     let code = match command.split_first() {
         Some((program, arguments)) => {
             let mut command = Command::new(program);
-            command
-                .args(arguments)
-                .env(POSTGRES, stack.postgres_url())
-                .env(KAFKA, stack.kafka_bootstrap())
-                .env(KAFKA_VERSION, jars::KAFKA_VERSION);
+            command.args(arguments).envs(variables);
             supervise(command, &stack, &mut stop).await
         }
         None => tokio::select! {
@@ -58,6 +55,19 @@ pub(crate) async fn run(
     // The command has the last word.
     stack.stop(&Progress::silent()).await?;
     code
+}
+
+fn variables(stack: &Stack) -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![
+        (POSTGRES, stack.postgres_url().into()),
+        (KAFKA, stack.kafka_bootstrap().to_owned().into()),
+        (KAFKA_VERSION, jars::KAFKA_VERSION.into()),
+    ];
+    if let Some(Runtime { java, jars }) = stack.kafka_runtime() {
+        variables.push((KAFKA_JARS, jars.clone().into()));
+        variables.push((JAVA, java.clone().into()));
+    }
+    variables
 }
 
 async fn supervise(mut command: Command, stack: &Stack, stop: &mut Stop) -> Result<ExitCode> {

@@ -39,6 +39,7 @@ Configuration:
 #[derive(Debug, Clone)]
 pub(crate) struct Kafka {
     bootstrap: String,
+    runtime: Runtime,
     spec: Spec,
 }
 
@@ -66,11 +67,16 @@ impl Kafka {
         let mut args = server;
         args.push(home.join("server.properties").into_os_string());
         let spec = Spec { program: java, args, env: Vec::new(), dir: home, user: None };
-        Ok(Self { bootstrap: format!("127.0.0.1:{port}"), spec })
+        Ok(Self { bootstrap: format!("127.0.0.1:{port}"), runtime, spec })
     }
 
     pub(crate) fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// What it was made from.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     pub(crate) fn bootstrap(&self) -> &str {

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard};
+use crate::jars::Runtime;
 use crate::kafka::{self, Kafka};
 use crate::options::Options;
 use crate::postgres::{self, Postgres};
@@ -162,6 +163,11 @@ impl Stack {
     /// The URL of a service's database, as the service itself connects.
     pub fn database_url(&self, part: Part) -> String {
         postgres::url(self.options.ports.postgres, part.name(), part.name())
+    }
+
+    /// What Kafka was made from, unless it is somebody else's.
+    pub(crate) fn kafka_runtime(&self) -> Option<&Runtime> {
+        self.kafka.as_ref().map(Kafka::runtime)
     }
 
     /// Kafka's bootstrap address.

@@ -10,7 +10,10 @@ fn settle() -> Command {
 
 #[test]
 fn a_command_finds_both_servers_and_its_exit_code_is_passed_on() {
-    let script = "echo $SETTLE_TEST_POSTGRES $SETTLE_TEST_KAFKA $SETTLE_TEST_KAFKA_VERSION; exit 7";
+    let script = "echo $SETTLE_TEST_POSTGRES $SETTLE_TEST_KAFKA
+                  ls $SETTLE_TEST_KAFKA_JARS
+                  test -x $SETTLE_TEST_JAVA && echo $SETTLE_TEST_KAFKA_VERSION
+                  exit 7";
     let done = settle().args(["infra", "--", "sh", "-c", script]).output().unwrap();
     assert_eq!(done.status.code(), Some(7));
     let out = String::from_utf8(done.stdout).unwrap();
@@ -18,6 +21,7 @@ fn a_command_finds_both_servers_and_its_exit_code_is_passed_on() {
         out.starts_with("postgres://postgres@127.0.0.1:") && out.contains("/postgres 127.0.0.1:"),
         "{out}"
     );
+    assert!(out.contains("kafka-clients-"), "{out}");
     assert!(out.trim_end().ends_with(local::KAFKA_VERSION), "{out}");
 }
 
