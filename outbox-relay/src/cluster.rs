@@ -1,15 +1,15 @@
 //! The database that a source reads: how it is connected to, which cluster it is, and whether it can be shipped.
 
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
 
-use crate::{Error, error::postgres};
+use crate::{Error, database::Database, error::postgres};
 
 /// Opens a connection with the settings that the relay's statements are measured and tested under.
 ///
 /// # Errors
-/// When Postgres is not there or refuses.
-pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Error> {
-    let options = database.clone().application_name("outbox-relay").disable_statement_logging();
+/// When Postgres is not there or refuses, or the password cannot be read.
+pub async fn connect(database: &Database) -> Result<PgConnection, Error> {
+    let options = database.options()?.application_name("outbox-relay").disable_statement_logging();
     let mut connection = options.connect().await.map_err(postgres("connecting"))?;
     // The planner overrates the read by xid arrays: compiling costs 16 ms a poll, parallel workers 6 ms, and generic
     // plans are four times slower. The children have no statistics, so anything but an

@@ -1,12 +1,11 @@
 //! The configuration: every setting is an argument and an environment variable, parsed once.
 //! Times take a unit (`50ms`, `2s`, `1m`).
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{ffi::OsStr, net::SocketAddr, str::FromStr, sync::OnceLock, time::Duration};
 
-use clap::{Args, Parser};
-use sqlx::postgres::PgConnectOptions;
+use clap::{Args, Parser, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{Error, manifest::Manifest, table::Table};
+use crate::{Error, database::Database, manifest::Manifest, table::Table};
 
 /// Ships the outbox tables of one or several Postgres databases to Kafka.
 #[derive(Debug, Clone, Parser)]
@@ -119,16 +118,19 @@ impl Config {
         if self.exactly_once && self.delivery_timeout > self.transaction_timeout {
             return refuse("--delivery-timeout must not be longer than --transaction-timeout");
         }
-        let sources: Vec<&Source> = self.given.all().collect();
-        if sources.is_empty() {
+        if self.given.all().next().is_none() {
             return refuse("there is no database to ship: give --source or --config");
         }
-        for (position, source) in sources.iter().enumerate() {
-            for earlier in &sources[..position] {
-                source.check_beside(earlier).map_err(Error::Config)?;
-            }
+        self.given.check().map_err(Error::Config)
+    }
+
+    /// What works and is weaker than it looks, in words.
+    pub fn weaknesses(&self) -> Vec<String> {
+        let mut weaknesses = Vec::new();
+        for Source { name, database, .. } in self.given.all() {
+            weaknesses.extend(database.weakness().map(|text| format!("source {name}: {text}")));
         }
-        Ok(())
+        weaknesses
     }
 }
 
@@ -142,44 +144,67 @@ pub struct Sources {
         env = "RELAY_SOURCES",
         hide_env_values = true,
         value_delimiter = ',',
+        value_parser = Quietly,
         required_unless_present = "manifest"
     )]
-    pub sources: Vec<Source>,
+    sources: Vec<Source>,
 
     /// A TOML file with more databases, and with the columns of outbox tables that are not ours;
     /// see relay.example.toml.
     #[arg(long = "config", env = "RELAY_CONFIG", value_name = "FILE", value_parser = Manifest::read)]
-    pub manifest: Option<Manifest>,
+    manifest: Option<Manifest>,
+
+    /// Verify the certificate and the host name of every database whose URL has no sslmode.
+    #[arg(long, env = "RELAY_POSTGRES_TLS", default_value_t = false)]
+    postgres_tls: bool,
+
+    /// All of them, once they were asked for.
+    #[arg(skip)]
+    verified: OnceLock<Vec<Source>>,
 }
 
 impl Sources {
-    /// Those given by arguments, and those of the file.
+    /// Those given by arguments, and those of the file, as they are to be connected to.
     pub fn all(&self) -> impl Iterator<Item = &Source> {
-        self.sources.iter().chain(self.manifest.iter().flat_map(|manifest| &manifest.sources))
+        let named =
+            || self.sources.iter().chain(self.manifest.iter().flat_map(|file| &file.sources));
+        let verified = |source: &Source| Source {
+            database: source.database.clone().verified(),
+            ..source.clone()
+        };
+        let all = self.verified.get_or_init(|| match self.postgres_tls {
+            true => named().map(verified).collect(),
+            false => named().cloned().collect(),
+        });
+        all.iter()
     }
 
-    /// Refuses what cannot be shipped side by side.
+    /// Refuses files that cannot be read, and what cannot be shipped side by side.
     ///
     /// # Errors
-    /// The first two that are in each other's way, in words.
+    /// The first two that are in each other's way, or the first file, in words.
     pub fn check(&self) -> Result<(), String> {
         let sources: Vec<&Source> = self.all().collect();
         for (position, source) in sources.iter().enumerate() {
             for earlier in &sources[..position] {
                 source.check_beside(earlier)?;
             }
+            let Source { name, place, database, .. } = source;
+            database
+                .check()
+                .map_err(|error| format!("{place}: source {name}: {}", error.chain()))?;
         }
         Ok(())
     }
 }
 
 /// One database: the name that logs and metrics call it by, and how to connect.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// Unique among the sources of one relay.
     pub name: String,
     /// Where the database is, and as whom.
-    pub database: PgConnectOptions,
+    pub database: Database,
     /// Where its events are.
     pub table: Table,
     /// Where it was given, to find it by: an argument, or a line of a file.
@@ -196,7 +221,7 @@ impl Source {
                 earlier.place
             ));
         }
-        if earlier.address() == self.address() {
+        if earlier.database.address() == self.database.address() {
             return Err(format!(
                 "{place}: source {name} is the database of source {}, given by {}: remove one of them, they would \
                  fight over one cursor",
@@ -204,23 +229,6 @@ impl Source {
             ));
         }
         Ok(())
-    }
-
-    fn address(&self) -> (String, u16, &str) {
-        let database = &self.database;
-        let host = match database.get_socket() {
-            Some(socket) => socket.display().to_string(),
-            None => database.get_host().to_ascii_lowercase(),
-        };
-        let name = database.get_database().unwrap_or(database.get_username());
-        (host, database.get_port(), name)
-    }
-}
-
-/// The password stays out of logs.
-impl fmt::Debug for Source {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -232,10 +240,30 @@ impl FromStr for Source {
         if name.is_empty() || name.contains("://") {
             return Err("a source is written name=postgres://...".to_owned());
         }
-        let database =
-            url.parse::<PgConnectOptions>().map_err(|error| format!("source {name}: {error}"))?;
+        let database = url.parse().map_err(|error| format!("source {name}: {error}"))?;
         let place = "--source".to_owned();
         Ok(Self { name: name.to_owned(), database, table: Table::default(), place })
+    }
+}
+
+/// Parses a source; where it cannot, what was given is not repeated: it may hold a password.
+#[derive(Clone)]
+struct Quietly;
+
+impl TypedValueParser for Quietly {
+    type Value = Source;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Source, clap::Error> {
+        let parsed = value.to_str().ok_or("a source is written in UTF-8".to_owned());
+        parsed.and_then(str::parse).map_err(|error| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("--source: {error}\n"))
+                .with_cmd(command)
+        })
     }
 }
 
@@ -282,8 +310,7 @@ mod tests {
     #[test]
     fn several_sources_may_share_one_variable() {
         let config = parse(&["--source", "a=postgres://h/a,b=postgres://h/b"]);
-        let names: Vec<_> =
-            config.given.sources.iter().map(|source| source.name.as_str()).collect();
+        let names: Vec<_> = config.given.all().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["orders", "a", "b"]);
     }
 
@@ -331,6 +358,22 @@ mod tests {
     #[test]
     fn a_password_is_not_printed() {
         assert!(!format!("{:?}", parse(&[])).contains("secret"));
+        for wrong in
+            ["a=postgres://a:secret@h:port/a", "postgres://a:secret@h/a", "a=b:secret@h?x=y"]
+        {
+            let arguments = ["outbox-relay", "--kafka", "k:9092", "--source", wrong];
+            let text = Config::try_parse_from(arguments).unwrap_err().to_string();
+            assert!(text.contains("--source") && !text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn postgres_tls_verifies_every_source_that_does_not_say_otherwise() {
+        let weaknesses = |arguments: &[&str]| parse(arguments).weaknesses();
+        assert!(weaknesses(&[])[0].contains("source orders: its connections may go unencrypted"));
+        assert_eq!(weaknesses(&["--postgres-tls"]).len(), 0);
+        let told = ["--postgres-tls", "--source", "b=postgres://h/b?sslmode=require"];
+        assert!(weaknesses(&told)[0].contains("source b: sslmode=require"));
     }
 
     #[test]

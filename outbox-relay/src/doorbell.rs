@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::{Error, backoff::Backoff, database::Database, error::postgres};
 
 /// The channel that writers notify.
 pub const CHANNEL: &str = "outbox";
@@ -16,7 +16,7 @@ pub const CHANNEL: &str = "outbox";
 #[derive(Debug)]
 pub struct Doorbell {
     /// Where to listen.
-    pub database: PgConnectOptions,
+    pub database: Database,
     /// The source's name, for the log.
     pub source: String,
     /// What the reader waits for.
@@ -33,7 +33,11 @@ impl Doorbell {
             let Some(Err(error)) = heard else { return };
             if !deaf {
                 deaf = true;
-                tracing::warn!(source = self.source, error = %error, "the doorbell is out of order; polling alone goes on");
+                tracing::warn!(
+                    source = self.source,
+                    error = error.chain(),
+                    "the doorbell is out of order; polling alone goes on"
+                );
             }
             if stop.run_until_cancelled(tokio::time::sleep(backoff.pause())).await.is_none() {
                 return;
@@ -41,12 +45,22 @@ impl Doorbell {
         }
     }
 
+    async fn listen(&self, backoff: &mut Backoff, deaf: &mut bool) -> Result<(), Error> {
+        let options = self.database.options()?.application_name("outbox-relay doorbell");
+        self.hear(options, backoff, deaf).await.map_err(postgres("listening"))
+    }
+
     /// Rings for every notification until the connection is lost.
-    async fn listen(&self, backoff: &mut Backoff, deaf: &mut bool) -> Result<(), sqlx::Error> {
+    async fn hear(
+        &self,
+        options: PgConnectOptions,
+        backoff: &mut Backoff,
+        deaf: &mut bool,
+    ) -> Result<(), sqlx::Error> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(self.database.clone().application_name("outbox-relay doorbell"));
+            .connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;

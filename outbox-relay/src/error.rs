@@ -1,6 +1,6 @@
 //! What can go wrong, and the one decision each error asks for.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use rdkafka::error::KafkaError;
 
@@ -85,6 +85,15 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    /// A file that a connection needs cannot be used.
+    #[error("the file {}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
     /// Kafka's client neither delivers nor gives up.
     #[error("Kafka has not acknowledged the oldest event for {0:?}")]
     Stalled(Duration),
@@ -113,7 +122,11 @@ impl Error {
     pub(crate) fn is_kafkas(&self) -> bool {
         matches!(
             self,
-            Self::Kafka { .. } | Self::Delivery { .. } | Self::Refused { .. } | Self::Stalled(_)
+            Self::Kafka { .. }
+                | Self::File { .. }
+                | Self::Delivery { .. }
+                | Self::Refused { .. }
+                | Self::Stalled(_)
         )
     }
 
@@ -130,7 +143,8 @@ impl Error {
             | Self::PostgresSilent(_)
             | Self::LeaseLost(_)
             | Self::NotDrained(_) => Verdict::Retry,
-            Self::Config(_)
+            Self::File { .. }
+            | Self::Config(_)
             | Self::Metrics(_)
             | Self::Listen { .. }
             | Self::Signals(_)

@@ -7,6 +7,9 @@ pub mod manifest;
 pub mod source;
 pub mod verbs;
 
+pub mod database;
+pub mod secret;
+
 pub mod cluster;
 pub mod cursor;
 pub mod lease;
@@ -72,6 +75,9 @@ pub async fn start(config: Config) -> Result<(), Error> {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    for weakness in config.weaknesses() {
+        tracing::warn!(weakness, "a setting is weaker than it looks");
+    }
     let address = config.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;

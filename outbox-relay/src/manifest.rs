@@ -1,4 +1,4 @@
-//! The file that lists databases and maps tables: read once, at the start. Whatever it says wrong is refused by file and
+//! The file that lists databases and maps tables: read once, at the start, except for passwords. Whatever it says wrong is refused by file and
 //! line; what it keeps secret is never printed.
 
 use std::{
@@ -7,10 +7,9 @@ use std::{
 };
 
 use serde::Deserialize;
-use sqlx::postgres::PgConnectOptions;
 use toml::Spanned;
 
-use crate::{config::Source, mapping::Mapping, table::Table};
+use crate::{config::Source, database::Database, mapping::Mapping, table::Table};
 
 /// A file that was read.
 #[derive(Clone, Debug)]
@@ -78,9 +77,8 @@ fn entry_source(entry: Spanned<Entry>, here: &Path) -> Result<Source, Fault> {
     if name.is_empty() {
         return Err(Fault { at: beginning, words: "a source needs a name".to_owned() });
     }
-    let parse = |url: &str| {
-        url.parse::<PgConnectOptions>().map_err(|error| format!("source {name}: {error}"))
-    };
+    let parse =
+        |url: &str| url.parse::<Database>().map_err(|error| format!("source {name}: {error}"));
     let database = match (url, url_file) {
         (Some(url), None) => parse(url.get_ref()).map_err(|words| Fault::at(&url, words)),
         (None, Some(file)) => {
@@ -93,7 +91,10 @@ fn entry_source(entry: Spanned<Entry>, here: &Path) -> Result<Source, Fault> {
         }),
     }?;
     let database = match password_file {
-        Some(file) => database.password(&secret(&file, here)?),
+        Some(file) => {
+            secret(&file, here)?;
+            database.with_password_file(here.join(file.get_ref()))
+        }
         None => database,
     };
     let table = table.map_or_else(Table::default, Mapping::table);
@@ -165,7 +166,7 @@ mod tests {
         );
         let manifest =
             Manifest::read(directory.path().join("relay.toml").to_str().unwrap()).unwrap();
-        assert_eq!(manifest.sources[0].database.get_port(), 5433);
+        assert_eq!(manifest.sources[0].database.address().1, 5433);
         assert!(!format!("{manifest:?}").contains("hidden"));
     }
 

@@ -33,7 +33,7 @@ pub(crate) async fn run(settings: &Settings, report: &mut Report) -> anyhow::Res
         return Ok(());
     }
     let database = Database::fresh(settings, Outbox::Relay).await?;
-    let mut relay = cluster::connect(&database.options()).await?;
+    let mut relay = cluster::connect(&database.options().into()).await?;
     let (grant, lane) = take_lease(&mut relay).await?;
     let first = moves(&mut relay, &grant, &lane, MEASURED).await?;
     let first = report.cost("a move of the cursor", first, None);

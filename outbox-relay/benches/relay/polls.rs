@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: &Settings, report: &mut Report) -> anyhow::Res
         return Ok(());
     }
     let database = Database::fresh(settings, Outbox::Relay).await?;
-    let mut relay = cluster::connect(&database.options()).await?;
+    let mut relay = cluster::connect(&database.options().into()).await?;
     let mut owner = database.connect().await?;
     let empty = report.cost("an empty poll, empty outbox", empty_poll(&mut relay).await?, None);
     let start = snapshot(&mut owner).await?;

@@ -17,7 +17,12 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn fresh() -> Self {
-        let server: PgConnectOptions = crate::required("SETTLE_TEST_POSTGRES").parse().unwrap();
+        Self::on(&crate::required("SETTLE_TEST_POSTGRES")).await
+    }
+
+    /// On the server of that superuser's URL.
+    pub(crate) async fn on(server: &str) -> Self {
+        let server: PgConnectOptions = server.parse().unwrap();
         let name = format!("relay_{}", Uuid::now_v7().simple());
         let mut admin = server.clone().connect().await.unwrap();
         // The role belongs to the whole cluster: another test may have been first.

@@ -110,7 +110,8 @@ async fn an_owner_that_was_stopped_past_its_lease_sends_nothing_and_begins_anew(
 async fn a_cursor_is_not_moved_for_a_lease_of_the_past() {
     let database = Database::fresh().await;
     let config = config(&database, "127.0.0.1:1", &[]);
-    let mut connection = cluster::connect(&config.given.sources[0].database).await.unwrap();
+    let mut connection =
+        cluster::connect(&config.given.all().next().unwrap().database).await.unwrap();
     let cluster = Cluster::identify(&mut connection, false).await.unwrap();
     let terms = |lease: u64| Terms {
         name: "relay".to_owned(),

@@ -6,8 +6,10 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod certificates;
 mod database;
 mod kafka;
+mod leash;
 mod relay;
 mod writers;
 
@@ -25,6 +27,7 @@ mod open_writer;
 mod parking;
 mod plans;
 mod ring;
+mod secure_postgres;
 mod sources;
 mod verbs;
 
@@ -47,5 +50,5 @@ fn setting(name: &str) -> Option<String> {
 }
 
 fn required(name: &str) -> String {
-    setting(name).expect("set SETTLE_TEST_POSTGRES and SETTLE_TEST_KAFKA, or run `make test`")
+    setting(name).expect("run the tests by `settle infra -- cargo test`, or by `make test`")
 }

@@ -17,7 +17,7 @@ async fn no_read_scans_or_sorts_what_is_already_acknowledged() {
     append_many(&mut writer, "t", 100_001, 2_000).await;
     let target = snapshot(&mut writer).await;
     let config = config(&database, "127.0.0.1:1", &[]);
-    let mut relay = cluster::connect(&config.given.sources[0].database).await.unwrap();
+    let mut relay = cluster::connect(&config.given.all().next().unwrap().database).await.unwrap();
 
     let (table, shards) = (Table::default(), Shards::ALL.last(21).mask());
     let explain = |statement: String| AssertSqlSafe(format!("explain {statement}"));

@@ -14,7 +14,7 @@ use crate::{
 };
 
 fn rotation(database: &Database) -> Rotation {
-    let source = config(database, "127.0.0.1:1", &[]).given.sources[0].clone();
+    let source = config(database, "127.0.0.1:1", &[]).given.all().next().unwrap().clone();
     Rotation {
         source,
         every: Duration::from_secs(1),
@@ -161,7 +161,7 @@ async fn the_backlog_is_measured_by_sql_without_a_running_relay() {
         append_to(&mut connection, ahead).await;
     }
     let telemetry = Telemetry::new().unwrap();
-    let source = config(&database, "127.0.0.1:1", &[]).given.sources[0].clone();
+    let source = config(&database, "127.0.0.1:1", &[]).given.all().next().unwrap().clone();
     let backlog =
         Backlog { source, every: Duration::from_secs(1), metrics: telemetry.source("test") };
     backlog.step(&mut None).await.unwrap();

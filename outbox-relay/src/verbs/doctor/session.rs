@@ -64,11 +64,10 @@ async fn keeps_settings(connection: &mut PgConnection, source: &Source) -> Resul
 }
 
 async fn hears(connection: &mut PgConnection, source: &Source) -> Result<bool, Error> {
+    let options = source.database.options()?.application_name("outbox-relay doctor");
     let channel = format!("outbox_doctor_{}", Uuid::now_v7().simple());
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(HEARD)
-        .connect_lazy_with(source.database.clone().application_name("outbox-relay doctor"));
+    let pool =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(HEARD).connect_lazy_with(options);
     let mut listener =
         PgListener::connect_with(&pool).await.map_err(doing("connecting to listen"))?;
     listener.eager_reconnect(false);
