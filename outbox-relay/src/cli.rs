@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::{
     Config,
+    broker::Broker,
     config::{Sources, duration},
     shards::Shards,
     verdict::Reason,
@@ -340,6 +341,9 @@ pub struct Doctor {
     /// Kafka's bootstrap servers; without them Kafka is not looked at.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
     pub kafka: Option<String>,
+    /// How Kafka is reached, and as whom.
+    #[command(flatten)]
+    pub broker: Broker,
     /// As JSON.
     #[arg(long)]
     pub json: bool,

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, net::SocketAddr, str::FromStr, sync::OnceLock, time::Durat
 
 use clap::{Args, Parser, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{Error, database::Database, manifest::Manifest, table::Table};
+use crate::{Error, broker::Broker, database::Database, manifest::Manifest, table::Table};
 
 /// Ships the outbox tables of one or several Postgres databases to Kafka.
 #[derive(Debug, Clone, Parser)]
@@ -18,6 +18,10 @@ pub struct Config {
     /// Kafka's bootstrap servers, as host:port, separated by commas.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
     pub kafka: String,
+
+    /// How Kafka is reached, and as whom.
+    #[command(flatten)]
+    pub broker: Broker,
 
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:9464")]
@@ -121,12 +125,13 @@ impl Config {
         if self.given.all().next().is_none() {
             return refuse("there is no database to ship: give --source or --config");
         }
-        self.given.check().map_err(Error::Config)
+        self.given.check().map_err(Error::Config)?;
+        self.broker.check()
     }
 
     /// What works and is weaker than it looks, in words.
     pub fn weaknesses(&self) -> Vec<String> {
-        let mut weaknesses = Vec::new();
+        let mut weaknesses = self.broker.weaknesses();
         for Source { name, database, .. } in self.given.all() {
             weaknesses.extend(database.weakness().map(|text| format!("source {name}: {text}")));
         }

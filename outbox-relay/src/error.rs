@@ -85,6 +85,16 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    /// Kafka's client cannot connect or log in, or has lost its connections.
+    #[error("Kafka: {action}: {reason}")]
+    Connection {
+        /// What the relay was doing.
+        action: &'static str,
+        /// What the client said.
+        reason: String,
+        /// Whether somebody has to mend that.
+        verdict: Verdict,
+    },
     /// A file that a connection needs cannot be used.
     #[error("the file {}", path.display())]
     File {
@@ -123,6 +133,7 @@ impl Error {
         matches!(
             self,
             Self::Kafka { .. }
+                | Self::Connection { .. }
                 | Self::File { .. }
                 | Self::Delivery { .. }
                 | Self::Refused { .. }
@@ -135,6 +146,8 @@ impl Error {
         match self {
             Self::Delivery { failure, .. } => verdict::of_kafka(failure.code),
             Self::Refused { reason, .. } => Verdict::Park(*reason),
+            Self::Connection { verdict, .. } => *verdict,
+            Self::Kafka { source: KafkaError::ClientCreation(_), .. } => Verdict::Stop,
             Self::Kafka { source, .. } => {
                 source.rdkafka_error_code().map_or(Verdict::Retry, verdict::of_kafka)
             }

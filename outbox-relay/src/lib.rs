@@ -7,8 +7,11 @@ pub mod manifest;
 pub mod source;
 pub mod verbs;
 
+pub mod broker;
 pub mod database;
 pub mod secret;
+pub mod token;
+pub mod trouble;
 
 pub mod cluster;
 pub mod cursor;

@@ -7,17 +7,16 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Config, Error,
+    broker::{Broker, Quiet},
     cluster::Cluster,
     cursor::{Cursor, Lane, Within},
     error::kafka,
@@ -122,8 +121,11 @@ impl Marker {
 /// # Errors
 /// Kafka's; it says how to make the topic by hand where the relay may not.
 pub async fn make_topic(config: &Config) -> Result<(), Error> {
-    let admin: AdminClient<DefaultClientContext> = producer::client(config)
-        .create()
+    if is_there(config).await? {
+        return Ok(());
+    }
+    let admin: AdminClient<Quiet> = producer::client(config)?
+        .create_with_context(config.broker.context())
         .map_err(kafka("setting up a client for the topic of the notes"))?;
     let topic = NewTopic::new(&config.markers_topic, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
@@ -145,40 +147,39 @@ pub async fn make_topic(config: &Config) -> Result<(), Error> {
     }
 }
 
+/// Whether the topic of the notes is there; a relay that may not make it may still use it.
+async fn is_there(config: &Config) -> Result<bool, Error> {
+    let (reader, topic) =
+        (Readers::new(config)?.open("read_committed")?, config.markers_topic.clone());
+    let asked = tokio::task::spawn_blocking(move || reader.fetch_metadata(Some(&topic), PATIENCE));
+    let metadata = asked
+        .await
+        .map_err(|panic| Error::TaskEnded(panic.to_string()))?
+        .map_err(kafka("looking for the topic of the notes"))?;
+    Ok(metadata.topics().iter().any(|topic| !topic.partitions().is_empty()))
+}
+
 /// The last note under each of these keys, once everything that is in the topic now is decided.
 ///
 /// # Errors
 /// Kafka's, and [`Error::Stalled`] while somebody else's transaction stays open.
 pub async fn read(config: &Config, keys: Vec<String>) -> Result<HashMap<String, Marker>, Error> {
-    let mut settings = producer::client(config);
-    settings
-        .set("group.id", "outbox-relay")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "earliest");
-    let topic = config.markers_topic.clone();
-    tokio::task::spawn_blocking(move || read_all(&settings, &topic, &keys))
+    let (readers, topic) = (Readers::new(config)?, config.markers_topic.clone());
+    tokio::task::spawn_blocking(move || read_all(&readers, &topic, &keys))
         .await
         .map_err(|panic| Error::TaskEnded(panic.to_string()))?
 }
 
 fn read_all(
-    settings: &ClientConfig,
+    readers: &Readers,
     topic: &str,
     keys: &[String],
 ) -> Result<HashMap<String, Marker>, Error> {
-    let open = |isolation: &str| -> Result<BaseConsumer<Quiet>, Error> {
-        let mut settings = settings.clone();
-        settings
-            .set("isolation.level", isolation)
-            .create_with_context(Quiet)
-            .map_err(kafka("setting up a reader of the notes"))
-    };
     let reading = || kafka("reading the notes");
     let deadline = Instant::now() + PATIENCE;
     let (_, end) =
-        open("read_uncommitted")?.fetch_watermarks(topic, 0, PATIENCE).map_err(reading())?;
-    let consumer = open("read_committed")?;
+        readers.open("read_uncommitted")?.fetch_watermarks(topic, 0, PATIENCE).map_err(reading())?;
+    let consumer = readers.open("read_committed")?;
     // Beyond the last stable offset there may be notes that are not decided yet.
     while consumer.fetch_watermarks(topic, 0, PATIENCE).map_err(reading())?.1 < end {
         if Instant::now() > deadline {
@@ -194,6 +195,10 @@ fn read_all(
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(notes),
+            // The reader commits no offsets, so it needs no right to its group; the client asks all the same.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))) => {}
             Some(Err(error)) => return Err(reading()(error)),
             Some(Ok(message)) => {
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
@@ -209,17 +214,27 @@ fn read_all(
     Err(Error::Stalled(PATIENCE))
 }
 
-/// A reader's context: what the client reports on its own, the end of the topic among it, is no news.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "Kafka's client");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "Kafka's client reports");
-    }
+/// Opens readers of the notes.
+#[derive(Debug)]
+struct Readers {
+    settings: ClientConfig,
+    broker: Broker,
 }
 
-impl ConsumerContext for Quiet {}
+impl Readers {
+    fn new(config: &Config) -> Result<Self, Error> {
+        let mut settings = producer::client(config)?;
+        settings
+            .set("group.id", "outbox-relay")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest");
+        Ok(Self { settings, broker: config.broker.clone() })
+    }
+
+    fn open(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, Error> {
+        let mut settings = self.settings.clone();
+        settings.set("isolation.level", isolation);
+        self.broker.reader(&settings).map_err(kafka("setting up a reader of the notes"))
+    }
+}

@@ -9,6 +9,7 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext, Message,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::{
@@ -22,6 +23,8 @@ use crate::{
     Config, Error,
     error::kafka,
     event::Event,
+    token::{self, TokenFile},
+    trouble::Trouble,
     verdict::{Reason, Verdict, of_kafka},
 };
 
@@ -75,34 +78,36 @@ pub struct Report {
     /// The first that failed.
     pub failure: Option<Failure>,
     /// The client can do no more, or sees no broker.
-    pub broken: Option<KafkaError>,
+    pub broken: Option<Error>,
 }
 
 impl Producer {
     /// Sets the client up; it connects by itself.
     ///
     /// # Errors
-    /// When a setting is refused.
+    /// When a setting is refused, or a secret cannot be read.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        Self::with(settings(config).set("enable.gapless.guarantee", "true"))
+        Self::with(config, settings(config)?.set("enable.gapless.guarantee", "true"))
     }
 
     /// Sets up a client whose events count only when their transaction is committed. Before the first one it must
     /// [`Producer::fence`].
     ///
     /// # Errors
-    /// When a setting is refused.
+    /// When a setting is refused, or a secret cannot be read.
     pub fn transactional(config: &Config, id: &str) -> Result<Self, Error> {
         let timeout = config.transaction_timeout.as_millis().to_string();
         Self::with(
-            settings(config).set("transactional.id", id).set("transaction.timeout.ms", timeout),
+            config,
+            settings(config)?.set("transactional.id", id).set("transaction.timeout.ms", timeout),
         )
     }
 
-    fn with(settings: &mut ClientConfig) -> Result<Self, Error> {
+    fn with(config: &Config, settings: &mut ClientConfig) -> Result<Self, Error> {
         let reports = Arc::new(Reports::default());
+        let context = Deliveries { reports: Arc::clone(&reports), token: config.broker.token() };
         let client = settings
-            .create_with_context::<_, ThreadedProducer<_>>(Deliveries(Arc::clone(&reports)))
+            .create_with_context::<_, ThreadedProducer<_>>(context)
             .map_err(kafka("setting up the producer"))?;
         Ok(Self { client: Arc::new(client), reports })
     }
@@ -110,13 +115,19 @@ impl Producer {
     /// Waits until a broker answers; its answer also starts the client's request for a producer id.
     ///
     /// # Errors
-    /// When none answered.
+    /// When none answered, or what they refused.
     pub async fn reach(&self) -> Result<(), Error> {
         let client = Arc::clone(&self.client);
         let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::AllBrokersDown);
         match tokio::task::spawn_blocking(move || client.client().fetch_cluster_id(REACH)).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(_) => Err(kafka("looking for a broker")(unknown)),
+            Ok(Some(_)) => {
+                self.reports.trouble.end();
+                Ok(())
+            }
+            Ok(None) | Err(_) => {
+                let action = "looking for a broker";
+                Err(self.reports.trouble.error(action).unwrap_or_else(|| kafka(action)(unknown)))
+            }
         }
     }
 
@@ -219,15 +230,18 @@ impl Producer {
 }
 
 /// How to reach Kafka, for every client of the relay.
-pub(crate) fn client(config: &Config) -> ClientConfig {
-    let mut settings = ClientConfig::new();
-    settings.set("bootstrap.servers", &config.kafka).set("client.id", &config.name);
-    settings
+///
+/// # Errors
+/// When a secret cannot be read.
+pub(crate) fn client(config: &Config) -> Result<ClientConfig, Error> {
+    let mut settings = config.broker.client(&config.kafka)?;
+    settings.set("client.id", &config.name);
+    Ok(settings)
 }
 
-fn settings(config: &Config) -> ClientConfig {
+fn settings(config: &Config) -> Result<ClientConfig, Error> {
     let millis = |duration: Duration| duration.as_millis().to_string();
-    let mut settings = client(config);
+    let mut settings = client(config)?;
     settings
         .set("acks", "all")
         .set("enable.idempotence", "true")
@@ -247,15 +261,19 @@ fn settings(config: &Config) -> ClientConfig {
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.nagle.disable", "true");
-    settings
+    Ok(settings)
 }
 
 /// The client's side of the reports.
-struct Deliveries(Arc<Reports>);
+struct Deliveries {
+    reports: Arc<Reports>,
+    token: Option<TokenFile>,
+}
 
 #[derive(Default)]
 struct Reports {
     report: Mutex<Report>,
+    trouble: Trouble,
     arrived: Notify,
 }
 
@@ -263,9 +281,18 @@ impl Reports {
     fn lock(&self) -> std::sync::MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn break_off(&self, source: KafkaError) {
+        let action = "delivering";
+        let error = self.trouble.error(action).unwrap_or(Error::Kafka { action, source });
+        self.lock().broken.get_or_insert(error);
+        self.arrived.notify_one();
+    }
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     /// The client repeats itself while a broker is away; the relay says so once.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, message, "Kafka's client");
@@ -273,13 +300,19 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "Kafka's client reports");
-        if matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal)
-        ) {
-            self.0.lock().broken.get_or_insert(error);
-            self.0.arrived.notify_one();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal) => {
+                self.reports.break_off(error);
+            }
+            _ => self.reports.trouble.note(&error, reason),
         }
+    }
+
+    fn generate_oauth_token(
+        &self,
+        _configuration: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::supply(self.token.as_ref())
     }
 }
 
@@ -287,7 +320,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ordinal: usize) {
-        let mut report = self.0.lock();
+        let mut report = self.reports.lock();
         let first = report.delivered.is_empty() && report.failure.is_none();
         match result {
             Ok(_) => report.delivered.push(ordinal),
@@ -304,7 +337,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
         }
         drop(report);
         if first {
-            self.0.arrived.notify_one();
+            self.reports.arrived.notify_one();
         }
     }
 }

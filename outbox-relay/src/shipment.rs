@@ -137,8 +137,8 @@ impl Shipment<'_> {
             let alone = self.ledger.has_one_on_its_way();
             return Err(Error::Delivery { seq, failure, alone });
         }
-        if let Some(source) = report.broken {
-            return Err(Error::Kafka { action: "delivering", source });
+        if let Some(error) = report.broken {
+            return Err(error);
         }
         match self.ledger.oldest() {
             Some(sent_at) if sent_at.elapsed() > self.patience() => {

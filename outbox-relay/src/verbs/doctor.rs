@@ -85,7 +85,7 @@ struct Examination {
 /// That something fails, after everything was said.
 pub async fn examine(flags: &cli::Doctor) -> Result<(), Error> {
     let ask = async |source: &Source, connection: &mut PgConnection| {
-        let checks = Box::pin(checks(connection, source, flags.kafka.as_deref())).await;
+        let checks = Box::pin(checks(connection, source, flags)).await;
         Ok(Examination { source: source.name.clone(), checks })
     };
     let (examined, mut errors) = flags.databases.each(ask).await?;
@@ -111,7 +111,7 @@ pub async fn examine(flags: &cli::Doctor) -> Result<(), Error> {
     super::choice::all_well(errors)
 }
 
-async fn checks(connection: &mut PgConnection, source: &Source, kafka: Option<&str>) -> Vec<Check> {
+async fn checks(connection: &mut PgConnection, source: &Source, flags: &cli::Doctor) -> Vec<Check> {
     let mut checks = vec![Check::made("server", server::is_fit(connection).await)];
     let schema = Check::made("tables", schema::is_there(connection).await);
     let is_there = schema.verdict == Verdict::Ok;
@@ -139,8 +139,9 @@ async fn checks(connection: &mut PgConnection, source: &Source, kafka: Option<&s
             Check::made("writers", writers::are_short(connection, source).await),
         ]);
     }
-    if let Some(servers) = kafka.filter(|_| is_there) {
-        checks.push(Check::made("kafka", kafka::is_ready(connection, source, servers).await));
+    if let Some(servers) = flags.kafka.as_deref().filter(|_| is_there) {
+        let ready = kafka::is_ready(connection, source, servers, &flags.broker).await;
+        checks.push(Check::made("kafka", ready));
     }
     checks
 }

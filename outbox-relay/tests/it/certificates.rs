@@ -4,8 +4,24 @@ use std::{fs, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    KeyUsagePurpose, PublicKeyData, SubjectPublicKeyInfo,
 };
+
+/// The only key that is not made by the test: nothing here encrypts keys. It opens nothing but the test's own broker.
+pub(crate) const ENCRYPTED_KEY: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiDdDgZquNjGAICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEOekm+T8gkYH4zJO+RybNb8EgZAz
+eVOTMV5SOY7zv1NyP8OIPBvxmaGcYz6eCUHKcPVvJ781YPBbiBmMiTYXLqjaSx28
+UJZOkBLALWPtWic2s4SfG9HdMSpHZhIGbZ/xTl6bNINFpjKq1QzZ2VZufwUUIhSS
+aKgv+VhTJlhk93/bQfX0tne0OwDttNMuypytnaGnhvCBIFUwNEzdtfedEab9INM=
+-----END ENCRYPTED PRIVATE KEY-----
+";
+pub(crate) const KEY_PASSWORD: &str = "the-keys-password";
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESkBKKKiUidUuzmPWMquXHqndVD+k
+nJaxIMsh2lG5TIzqBwhPs//27xfCaIdsuVMxgrSEQT5+ENFJUopVR3vVTg==
+-----END PUBLIC KEY-----
+";
 
 /// Who signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -27,6 +43,11 @@ impl Authority {
     pub(crate) fn server(&self, hosts: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (key.serialize_pem(), self.sign(named("server", hosts), &key))
+    }
+
+    /// A certificate of the encrypted key for a client that is called CN=name.
+    pub(crate) fn client(&self, name: &str) -> String {
+        self.sign(named(name, &[]), &SubjectPublicKeyInfo::from_pem(PUBLIC_KEY).unwrap())
     }
 
     fn sign(&self, params: CertificateParams, key: &impl PublicKeyData) -> String {

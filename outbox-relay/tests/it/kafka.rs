@@ -26,8 +26,12 @@ pub(crate) async fn topic() -> String {
 }
 
 pub(crate) async fn create(name: &str, settings: &[(&str, &str)]) {
+    create_at(&bootstrap(), name, settings).await;
+}
+
+pub(crate) async fn create_at(bootstrap: &str, name: &str, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap()).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let topic = settings.iter().fold(
         NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)),
         |topic, (key, value)| topic.set(key, value),

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod broker;
 mod certificates;
 mod database;
 mod kafka;
@@ -27,6 +28,7 @@ mod open_writer;
 mod parking;
 mod plans;
 mod ring;
+mod secure_broker;
 mod secure_postgres;
 mod sources;
 mod verbs;

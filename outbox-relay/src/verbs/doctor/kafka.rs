@@ -5,12 +5,13 @@ use std::time::Duration;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Check;
 use crate::{
+    broker::{Broker, OWN_BUSINESS, Quiet},
     config::Source,
     error::kafka,
     verbs::error::{Error, doing},
@@ -28,29 +29,23 @@ pub(crate) async fn is_ready(
     connection: &mut PgConnection,
     source: &Source,
     servers: &str,
+    broker: &Broker,
 ) -> Result<Check, Error> {
+    broker.check()?;
     let topics = topics(connection, source).await?;
-    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("client.id", "outbox-relay doctor")
-        .create()
-        .map_err(kafka("setting up a client"))?;
-    let (client, met) = tokio::task::spawn_blocking(move || {
-        let met = client.inner().fetch_metadata(None, PATIENCE).map(|metadata| {
-            let name = |topic: &rdkafka::metadata::MetadataTopic| topic.name().to_owned();
-            (metadata.brokers().len(), metadata.topics().iter().map(name).collect::<Vec<_>>())
-        });
-        (client, met)
-    })
-    .await
-    .map_err(|panic| Error::Refused(panic.to_string()))?;
+    let mut settings = broker.client(servers)?;
+    settings.set("client.id", "outbox-relay doctor");
+    let reader = broker.reader(&settings).map_err(kafka("setting up a client"))?;
+    let met = tokio::task::spawn_blocking(move || meet(&reader))
+        .await
+        .map_err(|panic| Error::Refused(panic.to_string()))?;
     let (brokers, known) = match met {
         Ok(met) => met,
         Err(error) => {
             return Ok(Check::fail(
                 "kafka",
                 format!(
-                    "no broker answers at {servers} ({error}): does Kafka run, and is --kafka right?"
+                    "no broker answers at {servers} ({error}): does Kafka run, and are --kafka and how to log in right?"
                 ),
             ));
         }
@@ -66,7 +61,7 @@ pub(crate) async fn is_ready(
             format!("events wait for topics that are not there: create {}", missing.join(", ")),
         ));
     }
-    let small = small(&client, &topics).await;
+    let small = small(broker, &settings, &topics).await;
     Ok(if small.is_empty() {
         Check::ok("kafka", format!("brokers: {brokers}; every topic that events wait for is there"))
     } else {
@@ -78,6 +73,22 @@ pub(crate) async fn is_ready(
             ),
         )
     })
+}
+
+/// How many brokers there are, and which topics the relay may see; or why there is no answer.
+fn meet(reader: &BaseConsumer<Quiet>) -> Result<(usize, Vec<String>), String> {
+    match reader.fetch_metadata(None, PATIENCE) {
+        Ok(metadata) => {
+            let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+            Ok((metadata.brokers().len(), names.collect()))
+        }
+        Err(error) => {
+            // What the client reports on its own is handed out only to who polls.
+            while reader.poll(OWN_BUSINESS).is_some() {}
+            let trouble = reader.context().trouble.error("looking for a broker");
+            Err(trouble.map_or_else(|| error.to_string(), |error| error.to_string()))
+        }
+    }
 }
 
 /// The topics of the newest rows, and of all that are parked.
@@ -104,7 +115,15 @@ async fn topics(connection: &mut PgConnection, source: &Source) -> Result<Vec<St
 }
 
 /// The topics that refuse an event which the outbox lets in; none where nobody may ask.
-async fn small(client: &AdminClient<DefaultClientContext>, topics: &[String]) -> Vec<String> {
+async fn small(broker: &Broker, settings: &ClientConfig, topics: &[String]) -> Vec<String> {
+    // The client's library logs nobody in by a token who wants to administrate.
+    if broker.token().is_some() {
+        return Vec::new();
+    }
+    let client: AdminClient<Quiet> = match settings.create_with_context(broker.context()) {
+        Ok(client) => client,
+        Err(_) => return Vec::new(),
+    };
     let asked: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
