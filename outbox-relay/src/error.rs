@@ -107,14 +107,21 @@ pub enum Error {
     /// Kafka's client neither delivers nor gives up.
     #[error("Kafka has not acknowledged the oldest event for {0:?}")]
     Stalled(Duration),
-    /// Kafka's client refused an event inside a transaction, which has to begin anew without it.
-    #[error("event {seq} is refused: {}", reason.label())]
+    /// Kafka's client refused an event before it sent anything of it.
+    #[error("event {seq} for topic {topic} is refused: {}", reason.label())]
     Refused {
         /// The row's sequence number.
         seq: i64,
+        /// Where it was going.
+        topic: String,
+        /// Its key.
+        key: String,
         /// Why.
         reason: Reason,
     },
+    /// Kafka's client does not know a topic, and Kafka does not say that there is none.
+    #[error("topic {0} is not known yet")]
+    TopicUnsure(String),
     /// An event could not be delivered.
     #[error("event {seq} for topic {} was not delivered ({})", failure.topic, failure.code)]
     Delivery {
@@ -137,6 +144,7 @@ impl Error {
                 | Self::File { .. }
                 | Self::Delivery { .. }
                 | Self::Refused { .. }
+                | Self::TopicUnsure(_)
                 | Self::Stalled(_)
         )
     }
@@ -153,6 +161,7 @@ impl Error {
             }
             Self::Postgres { source, .. } => verdict::of_postgres(source),
             Self::Stalled(_)
+            | Self::TopicUnsure(_)
             | Self::PostgresSilent(_)
             | Self::LeaseLost(_)
             | Self::NotDrained(_) => Verdict::Retry,
@@ -166,6 +175,16 @@ impl Error {
             | Self::Unfit { .. }
             | Self::AnotherCluster { .. } => Verdict::Stop,
         }
+    }
+
+    /// The topic that an event is refused for, because it is not there.
+    pub(crate) fn unknown_topic(&self) -> Option<&str> {
+        let topic = match self {
+            Self::Delivery { failure, .. } => &failure.topic,
+            Self::Refused { topic, .. } => topic,
+            _ => return None,
+        };
+        (self.verdict() == Verdict::Park(Reason::UnknownTopic)).then_some(topic)
     }
 
     /// The action and the reasons beneath it, in one line.

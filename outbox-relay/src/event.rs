@@ -15,6 +15,8 @@ use sqlx::{
     postgres::{PgRow, PgValueRef, types::Oid},
 };
 
+use crate::{Error, verdict::Reason};
+
 /// What a record weighs beside its own bytes: the client's bookkeeping, so that tiny rows are bounded too.
 const OVERHEAD: usize = 256;
 
@@ -56,6 +58,12 @@ impl<'a> Event<'a> {
     /// How many bytes of memory it takes until it is delivered.
     pub fn weight(&self) -> usize {
         OVERHEAD + self.key.len() + self.headers.len() + self.payload.map_or(0, <[u8]>::len)
+    }
+
+    /// That Kafka's client does not take it.
+    pub fn refused(&self, reason: Reason) -> Error {
+        let (seq, topic, key) = (self.seq, self.topic.to_owned(), self.key.to_owned());
+        Error::Refused { seq, topic, key, reason }
     }
 
     /// The row's headers as Kafka's, without an intermediate map.

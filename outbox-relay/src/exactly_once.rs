@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     parking::{self, Parking},
     position,
-    producer::{Producer, Sent},
+    producer::{NOTE, Producer, Sent},
     recording,
     redrive::Handover,
     shards::Shards,
@@ -278,10 +278,7 @@ impl Transactions<'_> {
                                 return Ok(());
                             }
                             // A client that has refused something commits nothing: begin anew, without it.
-                            Sent::Refused(reason) => {
-                                self.parking.refuse(event.seq, event.topic, event.key, reason);
-                                return Err(Error::Refused { seq: event.seq, reason });
-                            }
+                            Sent::Refused(reason) => return Err(event.refused(reason)),
                         }
                         self.ledger.delivered(ordinal);
                         page.seqs.push((ordinal, event.seq));
@@ -307,12 +304,13 @@ impl Transactions<'_> {
         let report = self.producer.collect();
         match (committed, report.failure) {
             (Ok(()), _) => Ok(()),
-            (Err(_), Some(failure)) => {
+            // A note that is refused says nothing of an event.
+            (Err(_), Some(failure)) if failure.ordinal != NOTE => {
                 let seq = page.seqs.iter().find(|(ordinal, _)| *ordinal == failure.ordinal);
                 let seq = seq.map_or(0, |(_, seq)| *seq);
                 Err(Error::Delivery { seq, failure, alone: page.sent == 1 })
             }
-            (Err(error), None) => Err(error),
+            (Err(error), _) => Err(error),
         }
     }
 

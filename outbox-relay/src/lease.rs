@@ -100,18 +100,10 @@ pub async fn claim(
     if alive.is_none() {
         return Err(Error::LeaseLost("it ended unrenewed"));
     }
+    let dead = dead(&mut transaction).await?;
     // Whoever left them may have moved them together; from now on they may have different owners.
-    let left = sqlx::query_scalar::<_, String>(
-        "select distinct owner
-         from messaging.outbox_cursor cursor
-         where owner is not null
-           and not exists (select from messaging.outbox_relay relay where relay.owner = cursor.owner)",
-    )
-    .fetch_all(&mut *transaction)
-    .await
-    .map_err(postgres("taking shards"))?;
-    for owner in left {
-        cursor::spread(&mut transaction, &owner).await?;
+    for owner in &dead {
+        cursor::spread(&mut transaction, owner).await?;
     }
     let taken = sqlx::query_scalar::<_, i16>(
         "update messaging.outbox_cursor
@@ -121,8 +113,9 @@ pub async fn claim(
              timeline = $4
          where shard in (
              select shard
-             from messaging.outbox_cursor cursor
-             where not exists (select from messaging.outbox_relay relay where relay.owner = cursor.owner)
+             from messaging.outbox_cursor
+             where owner is null
+                or owner = any ($5)
              order by shard
              limit $2
              for update skip locked)
@@ -132,6 +125,7 @@ pub async fn claim(
     .bind(i64::from(count))
     .bind(cluster.system_identifier)
     .bind(cluster.timeline)
+    .bind(&dead)
     .fetch_all(&mut *transaction)
     .await
     .map_err(postgres("taking shards"))?;
@@ -140,6 +134,45 @@ pub async fn claim(
         .into_iter()
         .map(i64::from)
         .fold(Shards::NONE, |shards, shard| shards.and(Shards::from_mask(1 << shard))))
+}
+
+/// The owners that are gone, with all of their shards locked: decided once, since another one may go between two looks.
+/// The second look is for one that came while the locks were waited for. A name that is gone never comes back.
+async fn dead(transaction: &mut PgConnection) -> Result<Vec<String>, Error> {
+    let absent = sqlx::query_scalar::<_, String>(
+        "select owner
+         from messaging.outbox_cursor cursor
+         where owner is not null
+           and not exists (select from messaging.outbox_relay relay where relay.owner = cursor.owner)
+         order by shard
+         for update",
+    )
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(postgres("taking shards"))?;
+    sqlx::query_scalar(
+        "select distinct owner
+         from unnest($1::text[]) as absent (owner)
+         where not exists (select from messaging.outbox_relay relay where relay.owner = absent.owner)",
+    )
+    .bind(absent)
+    .fetch_all(transaction)
+    .await
+    .map_err(postgres("taking shards"))
+}
+
+/// Ends the lease of a relay that failed, so that the others do not keep a share for it. Its shards stay in its name, for
+/// whoever takes them to see who had them.
+///
+/// # Errors
+/// Postgres'.
+pub async fn abandon(connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
+    sqlx::query("delete from messaging.outbox_relay where owner = $1")
+        .bind(&grant.owner)
+        .execute(connection)
+        .await
+        .map_err(postgres("ending the lease"))?;
+    Ok(())
 }
 
 /// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more.
@@ -172,12 +205,7 @@ pub async fn release(
 /// Postgres'.
 pub async fn leave(connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
     release(connection, grant, Shards::ALL).await?;
-    sqlx::query("delete from messaging.outbox_relay where owner = $1")
-        .bind(&grant.owner)
-        .execute(connection)
-        .await
-        .map_err(postgres("ending the lease"))?;
-    Ok(())
+    abandon(connection, grant).await
 }
 
 /// What a look around has found: who is there, what is free, what people wish.

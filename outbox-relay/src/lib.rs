@@ -38,6 +38,7 @@ pub mod shipping;
 
 pub mod parking;
 pub mod redrive;
+pub mod topic;
 pub mod verdict;
 
 pub mod exactly_once;

@@ -22,6 +22,7 @@ use crate::{
     error::kafka,
     producer,
     shards::Shards,
+    topic,
 };
 
 /// How long reading the notes may take: as long as a relay that died needs to be timed out by Kafka, and more.
@@ -121,7 +122,8 @@ impl Marker {
 /// # Errors
 /// Kafka's; it says how to make the topic by hand where the relay may not.
 pub async fn make_topic(config: &Config) -> Result<(), Error> {
-    if is_there(config).await? {
+    // A relay that may not make it may still use it.
+    if topic::is_there(config, &config.markers_topic, PATIENCE).await? {
         return Ok(());
     }
     let admin: AdminClient<Quiet> = producer::client(config)?
@@ -145,18 +147,6 @@ pub async fn make_topic(config: &Config) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether the topic of the notes is there; a relay that may not make it may still use it.
-async fn is_there(config: &Config) -> Result<bool, Error> {
-    let (reader, topic) =
-        (Readers::new(config)?.open("read_committed")?, config.markers_topic.clone());
-    let asked = tokio::task::spawn_blocking(move || reader.fetch_metadata(Some(&topic), PATIENCE));
-    let metadata = asked
-        .await
-        .map_err(|panic| Error::TaskEnded(panic.to_string()))?
-        .map_err(kafka("looking for the topic of the notes"))?;
-    Ok(metadata.topics().iter().any(|topic| !topic.partitions().is_empty()))
 }
 
 /// The last note under each of these keys, once everything that is in the topic now is decided.

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The ordinal of notes, which nobody waits for one by one.
-const NOTE: usize = usize::MAX;
+pub(crate) const NOTE: usize = usize::MAX;
 
 /// How long one look for a broker may take.
 const REACH: Duration = Duration::from_secs(2);

@@ -114,11 +114,16 @@ impl Redrive<'_> {
         let mut keys = self.skip().await?;
         keys.extend(self.wished().await?);
         keys.extend(self.left_behind().await?);
+        let mut healed = Vec::new();
         for topic in self.topics_due().await? {
-            keys.extend(self.try_topic(&topic).await?);
+            let waiting = self.try_topic(&topic).await?;
+            if !waiting.is_empty() {
+                keys.extend(waiting);
+                healed.push(topic);
+            }
         }
         self.drive(&mut keys, None).await?;
-        if keys.is_empty() { Ok(()) } else { self.free(keys).await }
+        if keys.is_empty() && healed.is_empty() { Ok(()) } else { self.free(keys, &healed).await }
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, Error> {
@@ -226,13 +231,24 @@ impl Redrive<'_> {
         let owner = self.grant.owner().to_owned();
         let waiting: Vec<(String,)> = sqlx::query_as(
             "select key
-             from messaging.outbox_parked
-             join messaging.outbox_cursor using (shard)
-             where owner = $1
-               and not paused
-               and topic = $2
+             from (
+                 select distinct on (key) key, seq, topic, reason, held
+                 from messaging.outbox_parked
+                 join messaging.outbox_cursor using (shard)
+                 where owner = $1
+                   and not paused
+                   and key in (
+                       select key
+                       from messaging.outbox_parked
+                       where topic = $2
+                         and reason in ('unknown_topic', 'unauthorised'))
+                 order by key, seq
+             ) first
+             where topic = $2
                and reason in ('unknown_topic', 'unauthorised')
-             order by seq",
+               and not held
+             order by seq
+             limit 1000",
         )
         .bind(owner)
         .bind(topic)
@@ -407,14 +423,42 @@ impl Redrive<'_> {
         Ok(())
     }
 
+    /// These topics take events again: whatever of theirs was parked meanwhile waits for nothing but its turn.
+    async fn heal(&mut self, topics: &[String]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        self.topics.retain(|topic, _| !topics.contains(topic));
+        self.swept = None;
+        let owner = self.grant.owner().to_owned();
+        sqlx::query(
+            "update messaging.outbox_parked parked
+             set reason = 'behind'
+             from messaging.outbox_cursor cursor
+             where cursor.shard = parked.shard
+               and cursor.owner = $1
+               and parked.topic = any ($2)
+               and parked.reason in ('unknown_topic', 'unauthorised')",
+        )
+        .bind(owner)
+        .bind(topics)
+        .execute(self.connection()?)
+        .await
+        .map_err(postgres("freeing a topic"))?;
+        Ok(())
+    }
+
     /// Sends what has come in behind while the shipping waits, after which the keys are no longer parked.
-    async fn free(&mut self, mut keys: BTreeSet<String>) -> Result<(), Error> {
+    async fn free(&mut self, mut keys: BTreeSet<String>, healed: &[String]) -> Result<(), Error> {
         let ((ready, is_ready), (done, is_done)) = (oneshot::channel(), oneshot::channel());
         let handover = Handover { ready, done: is_done };
         if self.handovers.send(handover).await.is_err() || is_ready.await.is_err() {
             return Ok(());
         }
-        let driven = self.drive(&mut keys, Some(Instant::now() + HANDOVER / 2)).await;
+        let driven = match self.heal(healed).await {
+            Ok(()) => self.drive(&mut keys, Some(Instant::now() + HANDOVER / 2)).await,
+            failed => failed,
+        };
         // Whoever waited may have given up: then it reads anew what is parked all the same.
         let _ = done.send(());
         driven

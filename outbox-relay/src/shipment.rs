@@ -174,6 +174,11 @@ impl Shipment<'_> {
                             self.ledger.unsend();
                             break;
                         }
+                        // Of every event of the topic, then: see first whether that is so.
+                        Sent::Refused(reason) if reason.is_the_topics() => {
+                            self.ledger.unsend();
+                            return Err(event.refused(reason));
+                        }
                         Sent::Refused(reason) => {
                             self.ledger.unsend();
                             self.parking.refuse(event.seq, event.topic, event.key, reason);

@@ -27,9 +27,13 @@ use crate::{
     recording,
     redrive::Handover,
     shipment::Shipment,
+    topic,
     verdict::Verdict,
     window::{Chunk, Reader},
 };
+
+/// How long Kafka may take to say whether a topic is there.
+const LOOK_FOR_TOPIC: Duration = Duration::from_secs(5);
 
 /// How many chunks the reader may be ahead.
 const PREFETCHED: usize = 4;
@@ -79,7 +83,7 @@ impl Shipping<'_> {
         loop {
             let before = self.lanes.clone();
             let error = match self.step(stop, lost).await {
-                Err(error) if error.is_kafkas() => error,
+                Err(error) if error.is_kafkas() => self.confirmed(error).await,
                 ended => return ended,
             };
             if self.lanes != before {
@@ -227,6 +231,15 @@ impl Shipping<'_> {
         Ok((reader, chunks))
     }
 
+    /// That a topic does not exist is Kafka's to say: its client says so too when a busy broker is late to answer.
+    async fn confirmed(&self, error: Error) -> Error {
+        let Some(topic) = error.unknown_topic() else { return error };
+        match topic::is_there(self.config, topic, LOOK_FOR_TOPIC).await {
+            Ok(false) => error,
+            Ok(true) | Err(_) => Error::TopicUnsure(topic.to_owned()),
+        }
+    }
+
     /// Says what stopped the attempt. Whether it can go on at once, because what Kafka refused for good is now parked.
     fn note(&mut self, error: &Error) -> bool {
         self.metrics.retried();
@@ -235,11 +248,14 @@ impl Shipping<'_> {
             Verdict::Park(reason) => reason.label(),
             Verdict::Stop => "stopped",
             Verdict::Retry if matches!(error, Error::Stalled(_)) => "stalled",
-            Verdict::Retry if matches!(error, Error::Delivery { .. }) => "transient",
+            Verdict::Retry if matches!(error, Error::Delivery { .. } | Error::TopicUnsure(_)) => {
+                "transient"
+            }
             Verdict::Retry => "unreachable",
         };
         self.metrics.failed(label);
-        if matches!(error, Error::Refused { .. }) {
+        if let Error::Refused { seq, topic, key, reason } = error {
+            self.parking.refuse(*seq, topic, key, *reason);
             return true;
         }
         if let (Verdict::Park(reason), Error::Delivery { seq, failure, alone }) = (verdict, error) {

@@ -62,7 +62,7 @@ impl Supervisor {
             let ended = self.step(stop, &mut backoff).await;
             self.metrics.owned(Shards::NONE);
             match ended {
-                Err(error @ Error::NotDrained(_)) => return Err(error),
+                Err(error @ Error::NotDrained(_)) if stop.is_cancelled() => return Err(error),
                 Err(error) if !stop.is_cancelled() => {
                     self.board.set(&self.source.name, State::Failing(error.chain()))
                 }
@@ -92,7 +92,7 @@ impl Supervisor {
             Some(joined) => {
                 let (connection, cluster, grant) = joined?;
                 backoff.reset();
-                Box::pin(self.own(connection, &cluster, &grant, stop)).await
+                self.own(connection, &cluster, &grant, stop).await
             }
         }
     }
@@ -108,10 +108,27 @@ impl Supervisor {
         Ok((connection, cluster, grant))
     }
 
-    /// Ships while the lease lasts; whichever part ends first ends the others.
+    /// Ships while the lease lasts, and ends it: with everything given back, or at once after a failure.
     async fn own(
         &self,
         mut connection: PgConnection,
+        cluster: &Cluster,
+        grant: &Grant,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        if let Err(error) = Box::pin(self.hold(&mut connection, cluster, grant, stop)).await {
+            // If this fails too, the lease ends by itself.
+            let _ = lease::abandon(&mut connection, grant).await;
+            return Err(error);
+        }
+        cursor::spread(&mut connection, grant.owner()).await?;
+        lease::leave(&mut connection, grant).await
+    }
+
+    /// Everything that a lease does; whichever part ends first ends the others. Nothing is on its way afterwards.
+    async fn hold(
+        &self,
+        connection: &mut PgConnection,
         cluster: &Cluster,
         grant: &Grant,
         stop: &CancellationToken,
@@ -129,7 +146,7 @@ impl Supervisor {
         let (handovers, asked) = mpsc::channel(1);
         let mut redrive = self.redrive(cluster, grant, handovers);
         let shipping = self.shipping(cluster, grant, asked, Arc::clone(&doorbell.bell)).await?;
-        let mut owner = Owner { connection: &mut connection, cluster, grant, shipping, survey };
+        let mut owner = Owner { connection, cluster, grant, shipping, survey };
         let (shipped, kept, (), (), ()) = tokio::join!(
             async {
                 let shipped = owner.run(stop, &lost).await;
@@ -145,12 +162,12 @@ impl Supervisor {
             self.tidy(&lost),
             doorbell.run(&lost),
         );
-        if let Some(producer) = owner.shipping.producer.take() {
+        for producer in
+            [owner.shipping.producer.take(), redrive.producer.take()].into_iter().flatten()
+        {
             producer.close().await;
         }
-        kept.and(shipped)?;
-        cursor::spread(&mut connection, grant.owner()).await?;
-        lease::leave(&mut connection, grant).await
+        kept.and(shipped)
     }
 
     async fn shipping<'a>(

@@ -42,6 +42,7 @@ async fn three_relays_one_killed_every_few_seconds_lose_and_invert_nothing_and_t
     }
     let versions = writers.end().await;
     database.drained().await;
+    assert_eq!(database.parked().await, 0, "nothing is wrong with the events");
     for relay in relays {
         relay.signal(Signal::SIGTERM);
         assert_eq!(relay.ended().await, Some(0));

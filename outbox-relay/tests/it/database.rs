@@ -125,6 +125,14 @@ impl Database {
         crate::eventually(&sentence, async || self.shares().await == shares).await;
     }
 
+    /// How many rows are set aside.
+    pub(crate) async fn parked(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from messaging.outbox_parked")
+            .fetch_one(&mut self.connect().await)
+            .await
+            .unwrap()
+    }
+
     /// Waits until the cursor has passed some rows more than now.
     pub(crate) async fn progress(&self, rows: i64) {
         let before = self.shipped().await;

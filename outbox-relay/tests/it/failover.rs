@@ -99,6 +99,8 @@ async fn caught_up(primary: &mut PgConnection, standby: &Database) {
 struct Standby {
     port: u16,
     server: tokio::process::Child,
+    /// The database whose name the primary's slot has.
+    slot: Database,
     _dir: tempfile::TempDir,
 }
 
@@ -122,6 +124,8 @@ impl Standby {
         let copy = dir.path().join("standby");
         let copied = Command::new(programs.join("pg_basebackup"))
             .args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"])
+            // A busy server would otherwise throw away what the copy has yet to read.
+            .args(["--create-slot", &format!("--slot={}", primary.name)])
             .arg(format!("--dbname={}", primary.server_url()))
             .arg(format!("--pgdata={}", copy.display()))
             .current_dir(dir.path())
@@ -142,7 +146,7 @@ impl Standby {
             .uid(uid)
             .gid(gid);
         let server = tokio::process::Command::from(server).kill_on_drop(true).spawn().unwrap();
-        let standby = Self { port, server, _dir: dir };
+        let standby = Self { port, server, slot: primary.clone(), _dir: dir };
         let database = primary.on_port(port);
         crate::eventually("the standby answers", async || database.answers().await).await;
         assert!(standby.server.id().is_some());
@@ -162,5 +166,10 @@ impl Standby {
                 .is_none()
         })
         .await;
+        sqlx::query("select pg_drop_replication_slot($1)")
+            .bind(&self.slot.name)
+            .execute(&mut self.slot.connect().await)
+            .await
+            .unwrap();
     }
 }

@@ -73,11 +73,14 @@ fn read_all(isolation: &str, bootstrap: &str, topic: &str) -> Vec<OwnedMessage> 
         wanted.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&wanted).unwrap();
-    let (mut messages, mut ended) = (Vec::new(), 0);
-    while ended < partitions {
+    // A partition may tell of its end more than once.
+    let (mut messages, mut ended) = (Vec::new(), std::collections::BTreeSet::new());
+    while ended.len() < partitions {
         match consumer.poll(patience).expect("a message before the end of the topic") {
             Ok(message) => messages.push(message.detach()),
-            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(KafkaError::PartitionEOF(partition)) => {
+                ended.insert(partition);
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -142,6 +142,73 @@ async fn a_cursor_is_not_moved_for_a_lease_of_the_past() {
     assert_eq!(lease::claim(&mut connection, &new, &cluster, 64).await.unwrap(), Shards::NONE);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_ends_while_another_is_succeeded_keeps_its_shards_together() {
+    let database = Database::fresh().await;
+    let config = config(&database, "127.0.0.1:1", &[]);
+    let source = config.given.all().next().unwrap().clone();
+    let mut connection = cluster::connect(&source.database).await.unwrap();
+    let cluster = Cluster::identify(&mut connection, false).await.unwrap();
+    let terms = Terms {
+        name: "relay".to_owned(),
+        lease: Duration::from_secs(600),
+        delivery_timeout: Duration::ZERO,
+        renew_every: Duration::from_secs(1),
+    };
+    let mut owners = Vec::new();
+    for _ in 0..2 {
+        let grant = lease::join(&mut connection, &terms).await.unwrap();
+        lease::claim(&mut connection, &grant, &cluster, 32).await.unwrap();
+        let [lane] = Lane::load(&mut connection, &grant).await.unwrap().try_into().unwrap();
+        lane.record(&mut connection, &grant, Followers::New).await.unwrap();
+        owners.push(grant);
+    }
+    let successor = lease::join(&mut connection, &terms).await.unwrap();
+    lease::abandon(&mut connection, &owners[0]).await.unwrap();
+    let mut blocker = database.connect().await;
+    let mut blocking = sqlx::Connection::begin(&mut blocker).await.unwrap();
+    blocking
+        .execute("select from messaging.outbox_cursor where shard = 31 for update")
+        .await
+        .unwrap();
+
+    let claim = async {
+        let mut own = cluster::connect(&source.database).await.unwrap();
+        lease::claim(&mut own, &successor, &cluster, 40).await.unwrap()
+    };
+    let meanwhile = async {
+        let mut watcher = database.connect().await;
+        crate::eventually("the successor waits for a row", async || {
+            sqlx::query(
+                "select from pg_stat_activity
+                 where datname = current_database()
+                   and wait_event_type = 'Lock'",
+            )
+            .fetch_optional(&mut watcher)
+            .await
+            .unwrap()
+            .is_some()
+        })
+        .await;
+        lease::abandon(&mut connection, &owners[1]).await.unwrap();
+        blocking.rollback().await.unwrap();
+    };
+    let (taken, ()) = tokio::join!(claim, meanwhile);
+    assert_eq!(taken, Shards::ALL.without(Shards::ALL.last(32)), "the second was not spread yet");
+    let torn: i64 = sqlx::query_scalar(
+        "select count(*)
+         from messaging.outbox_cursor shard
+         join messaging.outbox_cursor stand on stand.shard = shard.follows
+         where shard.owner is distinct from stand.owner",
+    )
+    .fetch_one(&mut database.connect().await)
+    .await
+    .unwrap();
+    assert_eq!(torn, 0, "shards follow one that is another's");
+    let rest = lease::claim(&mut connection, &successor, &cluster, 40).await.unwrap();
+    assert_eq!(rest, Shards::ALL.last(32));
+}
+
 /// Ends the leases that have run out, as every relay does.
 async fn ended(connection: &mut PgConnection) -> bool {
     connection
