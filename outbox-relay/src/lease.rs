@@ -175,7 +175,8 @@ pub async fn abandon(connection: &mut PgConnection, grant: &Grant) -> Result<(),
     Ok(())
 }
 
-/// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more.
+/// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more. What an
+/// earlier owner may have left in Kafka, and this one never took up, is for the next one to take up.
 ///
 /// # Errors
 /// Postgres'; shards that are already another's are left alone.
@@ -187,7 +188,7 @@ pub async fn release(
     sqlx::query(
         "update messaging.outbox_cursor
          set owner = null,
-             fence = null
+             fence = nullif(fence, owner)
          where owner = $1
            and ($2::bigint >> shard) & 1 = 1",
     )
