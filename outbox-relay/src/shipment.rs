@@ -91,7 +91,10 @@ impl Shipment<'_> {
     /// The first delivery that failed, the reader's error, Postgres', or the loss of the lease.
     pub async fn step(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         self.settle()?;
-        self.fill()?;
+        if self.fill()? {
+            // Nobody reports rows that were not sent.
+            self.settle()?;
+        }
         if self.is_due() {
             self.record().await?;
             if self.current.is_some() {
@@ -148,9 +151,11 @@ impl Shipment<'_> {
         }
     }
 
-    /// Hands rows to Kafka's client while the lease lasts and there is room. Rows of parked keys are set aside.
-    fn fill(&mut self) -> Result<(), Error> {
-        let Some((chunk, next)) = &mut self.current else { return Ok(()) };
+    /// Hands rows to Kafka's client while the lease lasts and there is room. Rows of parked keys are set aside; whether there
+    /// were any.
+    fn fill(&mut self) -> Result<bool, Error> {
+        let Some((chunk, next)) = &mut self.current else { return Ok(false) };
+        let mut set_aside = false;
         let shards = chunk.shards;
         let now = Instant::now();
         let note_every = if chunk.rows.len() > NOTE_EVERY { NOTE_EVERY } else { 1 };
@@ -188,6 +193,7 @@ impl Shipment<'_> {
                 }
             };
             if let Some(reason) = held {
+                set_aside = true;
                 self.ledger.aside(shards, event.seq, weight, now);
                 self.parking.set_aside(&event, reason);
                 self.metrics.parked(reason);
@@ -214,7 +220,7 @@ impl Shipment<'_> {
                 self.end_window(shards);
             }
         }
-        Ok(())
+        Ok(set_aside)
     }
 
     fn end_window(&mut self, shards: Shards) {
