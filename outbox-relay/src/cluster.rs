@@ -52,6 +52,8 @@ pub struct Cluster {
     pub system_identifier: i64,
     /// Grows with every promotion of a standby.
     pub timeline: i32,
+    /// The database's own number: a copy made within the cluster has another.
+    pub database: i64,
     /// Whether a cursor of another cluster may be taken over.
     pub adopt: bool,
 }
@@ -65,14 +67,20 @@ impl Cluster {
         let row = sqlx::query(
             "select (select system_identifier from pg_control_system()),
                     ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer,
-                    (select seqcache from pg_sequence where seqrelid = 'messaging.outbox_seq'::regclass)",
+                    (select seqcache from pg_sequence where seqrelid = 'messaging.outbox_seq'::regclass),
+                    (select oid::bigint from pg_database where datname = current_database())",
         )
         .fetch_one(connection)
         .await
         .map_err(postgres("identifying the cluster"))?;
         let read = || -> Result<_, sqlx::Error> {
             Ok((
-                Self { system_identifier: row.try_get(0)?, timeline: row.try_get(1)?, adopt },
+                Self {
+                    system_identifier: row.try_get(0)?,
+                    timeline: row.try_get(1)?,
+                    database: row.try_get(3)?,
+                    adopt,
+                },
                 row.try_get::<i64, _>(2)?,
             ))
         };

@@ -1,12 +1,9 @@
-//! Exactly-once mode: page after page in a Kafka transaction with a note of the position. A predecessor is fenced before
-//! anything is sent, and its last note says where it really stood; the cursor in Postgres only follows.
+//! Exactly-once mode: page after page in a Kafka transaction with a note of the position; the cursor in Postgres only
+//! follows. What came before, of this relay or another, was settled by [`crate::resumption::resume`].
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Instant,
-};
+use std::time::Instant;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -15,16 +12,14 @@ use crate::{
     budget::Budget,
     cluster::Cluster,
     config::Source,
-    cursor::{self, Cursor, Followers, Lane, Within},
     error::postgres,
     event::Event,
     health::{Board, State},
     lease::Grant,
     ledger::Ledger,
-    marker::{self, Marker, Moves},
+    marker::{Marker, Moves},
     metrics::Metrics,
     parking::{self, Parking},
-    position,
     producer::{NOTE, Producer, Sent},
     recording,
     redrive::Handover,
@@ -38,88 +33,6 @@ const PAGE_ROWS: usize = 10_000;
 /// The transactional id under which a lease sends parked rows again; its own name is the one for all others.
 pub(crate) fn redrive_id(owner: &str) -> String {
     format!("{owner}-redrive")
-}
-
-/// A shard, what its cursor says, how often that was moved by hand, and who shipped it last.
-struct Held {
-    shard: Shards,
-    cursor: Cursor,
-    moves: i64,
-    fence: Option<String>,
-}
-
-/// Fences everybody who has shipped the shards of this lease before, this relay included, and moves the cursors to where
-/// those really stood. Returns the producer to go on with.
-///
-/// # Errors
-/// Kafka's and Postgres'; doing it again is safe.
-pub async fn resume(
-    config: &Config,
-    cluster: &Cluster,
-    connection: &mut PgConnection,
-    grant: &Grant,
-) -> Result<Producer, Error> {
-    marker::make_topic(config).await?;
-    cursor::spread(connection, grant.owner()).await?;
-    let held = load(connection, grant).await?;
-    let fences: BTreeSet<String> = held.iter().filter_map(|held| held.fence.clone()).collect();
-    let producer = Producer::transactional(config, grant.owner())?;
-    producer.fence(config.transaction_timeout).await?;
-    for fence in fences.iter().flat_map(|fence| [fence.clone(), redrive_id(fence)]) {
-        if fence != grant.owner() {
-            let zombie = Producer::transactional(config, &fence)?;
-            let fenced = zombie.fence(config.transaction_timeout).await;
-            zombie.close().await;
-            fenced?;
-        }
-    }
-    let keys: Vec<String> =
-        fences.iter().flat_map(|fence| [fence.clone(), redrive_id(fence)]).collect();
-    let notes = if keys.is_empty() { HashMap::new() } else { marker::read(config, keys).await? };
-
-    let mut transaction = connection.begin().await.map_err(postgres("taking up the notes"))?;
-    for held in &held {
-        let noted = held.fence.as_ref().and_then(|fence| notes.get(fence));
-        let noted = noted.and_then(|note| note.position(cluster, held.shard, held.moves));
-        if let Some(cursor) = noted.filter(|noted| position::is_beyond(noted, &held.cursor)) {
-            let lane = Lane { shards: held.shard, cursor };
-            lane.record(&mut transaction, grant, Followers::New).await?;
-        }
-    }
-    let gone: Vec<i64> = notes.values().flat_map(|note| note.gone(cluster)).copied().collect();
-    parking::drop_sent(&mut transaction, grant, &gone).await?;
-    sqlx::query("update messaging.outbox_cursor set fence = owner where owner = $1")
-        .bind(grant.owner())
-        .execute(&mut *transaction)
-        .await
-        .map_err(postgres("taking up the notes"))?;
-    transaction.commit().await.map_err(postgres("taking up the notes"))?;
-    Ok(producer)
-}
-
-async fn load(connection: &mut PgConnection, grant: &Grant) -> Result<Vec<Held>, Error> {
-    type Row = (i64, String, Option<String>, Option<i64>, i64, Option<String>);
-    let rows = sqlx::query_as::<_, Row>(
-        "select 1::bigint << shard, acked::text, target::text, sent_seq, moves, fence
-         from messaging.outbox_cursor
-         where owner = $1",
-    )
-    .bind(grant.owner())
-    .fetch_all(connection)
-    .await
-    .map_err(postgres("reading the cursor"))?;
-    let held = |(shard, acked, target, sent_seq, moves, fence): Row| Held {
-        shard: Shards::from_mask(shard),
-        cursor: Cursor {
-            acked: acked.into(),
-            within: target
-                .zip(sent_seq)
-                .map(|(target, sent_seq)| Within { target: target.into(), sent_seq }),
-        },
-        moves,
-        fence,
-    };
-    Ok(rows.into_iter().map(held).collect())
 }
 
 /// How often the cursors of the lease's shards have been moved by hand.
@@ -189,11 +102,15 @@ impl Transactions<'_> {
         Ok(())
     }
 
-    /// Waits for rows, and sends what is there in one transaction.
+    /// Waits for rows, and sends what is there in one transaction. Whoever wants to be waited for comes first: a backlog
+    /// would never leave him a pause.
     ///
     /// # Errors
     /// Kafka's, after which nothing of the page counts or it is not known; the reader's; Postgres'; the loss of the lease.
     pub async fn step(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        if let Ok(handover) = self.handovers.try_recv() {
+            return self.hand_over(handover).await;
+        }
         if self.current.is_none() {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -225,7 +142,8 @@ impl Transactions<'_> {
             .await?;
         }
         if page.sent > 0 {
-            let marker = Marker::at(self.cluster, &self.ledger.lanes(), &self.moves).encode()?;
+            let (lanes, parked) = (self.ledger.lanes(), self.ledger.set_aside());
+            let marker = Marker::at(self.cluster, &lanes, &self.moves, parked).encode()?;
             self.producer.note(&self.config.markers_topic, self.grant.owner(), Some(&marker))?;
             self.commit(&page).await?;
             self.budget.grow();

@@ -175,8 +175,9 @@ pub async fn abandon(connection: &mut PgConnection, grant: &Grant) -> Result<(),
     Ok(())
 }
 
-/// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more. What an
-/// earlier owner may have left in Kafka, and this one never took up, is for the next one to take up.
+/// Gives shards back, so that another relay need not wait. Only after nothing of theirs is on its way any more. The next
+/// owner has nothing to ask Kafka for if all is `settled`: everything that counts there is recorded here. What an earlier
+/// owner may have left in Kafka, and this one never took up, is for the next one to take up all the same.
 ///
 /// # Errors
 /// Postgres'; shards that are already another's are left alone.
@@ -184,28 +185,34 @@ pub async fn release(
     connection: &mut PgConnection,
     grant: &Grant,
     shards: Shards,
+    settled: bool,
 ) -> Result<(), Error> {
     sqlx::query(
         "update messaging.outbox_cursor
          set owner = null,
-             fence = nullif(fence, owner)
+             fence = case when $3 then nullif(fence, owner) else fence end
          where owner = $1
            and ($2::bigint >> shard) & 1 = 1",
     )
     .bind(&grant.owner)
     .bind(shards.mask())
+    .bind(settled)
     .execute(connection)
     .await
     .map_err(postgres("giving shards back"))?;
     Ok(())
 }
 
-/// Ends the lease and gives everything back. Only after nothing is on its way any more.
+/// Ends the lease and gives everything back, `settled` as in [`release`]. Only after nothing is on its way any more.
 ///
 /// # Errors
 /// Postgres'.
-pub async fn leave(connection: &mut PgConnection, grant: &Grant) -> Result<(), Error> {
-    release(connection, grant, Shards::ALL).await?;
+pub async fn leave(
+    connection: &mut PgConnection,
+    grant: &Grant,
+    settled: bool,
+) -> Result<(), Error> {
+    release(connection, grant, Shards::ALL, settled).await?;
     abandon(connection, grant).await
 }
 

@@ -38,12 +38,14 @@ pub mod shipping;
 
 pub mod parking;
 pub mod redrive;
+pub mod resend;
 pub mod topic;
 pub mod verdict;
 
 pub mod exactly_once;
 pub mod marker;
 pub mod position;
+pub mod resumption;
 
 pub mod backlog;
 pub mod removal;

@@ -31,13 +31,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A note.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Marker {
-    /// On which cluster the snapshots mean something.
+    /// In which database of which cluster the snapshots mean something.
     system_identifier: i64,
     timeline: i32,
+    database: i64,
     /// Where the shards stood when the transaction ended.
     lanes: Vec<Position>,
+    /// Rows that were parked instead of sent on the way there.
+    parked: Vec<i64>,
     /// Parked rows that went out in the transaction.
-    redriven: Vec<i64>,
+    redriven: Vec<Redriven>,
+}
+
+/// A parked row that went out, and how often the cursor of its shard had been moved by hand: after one more move the row
+/// may have been parked anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redriven {
+    /// The row.
+    pub seq: i64,
+    /// How often the cursor had been moved.
+    pub moves: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,8 +67,8 @@ struct Position {
 pub type Moves = Vec<(Shards, i64)>;
 
 impl Marker {
-    /// A note that the shards stand there.
-    pub fn at(cluster: &Cluster, lanes: &[Lane], moves: &Moves) -> Self {
+    /// A note that the shards stand there, and that these rows were parked on the way.
+    pub fn at(cluster: &Cluster, lanes: &[Lane], moves: &Moves, parked: &[i64]) -> Self {
         let position = |lane: &Lane, shards: Shards, moves: i64| Position {
             shards: shards.mask(),
             moves,
@@ -69,17 +82,24 @@ impl Marker {
                 .filter(|(shards, _)| !shards.is_empty())
                 .map(|(shards, moves)| position(lane, shards, moves))
         });
-        Self { lanes: lanes.collect(), ..Self::of(cluster) }
+        Self { lanes: lanes.collect(), parked: parked.to_vec(), ..Self::of(cluster) }
     }
 
     /// A note that these parked rows went out.
-    pub fn redriven(cluster: &Cluster, rows: Vec<i64>) -> Self {
+    pub fn redriven(cluster: &Cluster, rows: Vec<Redriven>) -> Self {
         Self { redriven: rows, ..Self::of(cluster) }
     }
 
     fn of(cluster: &Cluster) -> Self {
-        let Cluster { system_identifier, timeline, .. } = *cluster;
-        Self { system_identifier, timeline, lanes: Vec::new(), redriven: Vec::new() }
+        let Cluster { system_identifier, timeline, database, .. } = *cluster;
+        Self {
+            system_identifier,
+            timeline,
+            database,
+            lanes: Vec::new(),
+            parked: Vec::new(),
+            redriven: Vec::new(),
+        }
     }
 
     /// The note as Kafka keeps it.
@@ -90,7 +110,7 @@ impl Marker {
         serde_json::to_vec(self).map_err(|error| Error::Config(format!("a note: {error}")))
     }
 
-    /// Where a shard stood whose cursor has been moved by hand so often; None unless the note is of this very cluster and
+    /// Where a shard stood whose cursor has been moved by hand so often; None unless the note is of this very database and
     /// timeline, where its snapshots mean the same.
     pub fn position(&self, cluster: &Cluster, shard: Shards, moves: i64) -> Option<Cursor> {
         if !self.is_of(cluster) {
@@ -107,13 +127,19 @@ impl Marker {
         Some(Cursor { acked: found.acked.clone().into(), within })
     }
 
+    /// Rows that were parked on the way to the positions.
+    pub fn parked(&self) -> &[i64] {
+        &self.parked
+    }
+
     /// Parked rows that are out already.
-    pub fn gone(&self, cluster: &Cluster) -> &[i64] {
+    pub fn gone(&self, cluster: &Cluster) -> &[Redriven] {
         if self.is_of(cluster) { &self.redriven } else { &[] }
     }
 
     fn is_of(&self, cluster: &Cluster) -> bool {
-        (self.system_identifier, self.timeline) == (cluster.system_identifier, cluster.timeline)
+        (self.system_identifier, self.timeline, self.database)
+            == (cluster.system_identifier, cluster.timeline, cluster.database)
     }
 }
 
@@ -149,7 +175,8 @@ pub async fn make_topic(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// The last note under each of these keys, once everything that is in the topic now is decided.
+/// The last note under each of these keys, once everything that is in the topic now is decided. Nobody may be adding any
+/// more under these: fence them first.
 ///
 /// # Errors
 /// Kafka's, and [`Error::Stalled`] while somebody else's transaction stays open.
@@ -190,6 +217,8 @@ fn read_all(
                 RDKafkaErrorCode::GroupAuthorizationFailed,
             ))) => {}
             Some(Err(error)) => return Err(reading()(error)),
+            // Where others go on noting, the end of the topic is never reached.
+            Some(Ok(message)) if message.offset() >= end => return Ok(notes),
             Some(Ok(message)) => {
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 if keys.contains(&key) {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
-    Error, config::Source, error::postgres, event::Event, lease::Grant, table::Table,
-    verdict::Reason,
+    Error, config::Source, error::postgres, event::Event, lease::Grant, marker::Redriven,
+    shards::Shards, table::Table, verdict::Reason,
 };
 
 /// The parked keys of the shards that are shipped.
@@ -156,24 +156,57 @@ pub async fn keep_first(
     transaction.commit().await.map_err(postgres("parking"))
 }
 
-/// Forgets parked rows that have arrived, among those of the lease's shards. Returns how many there were.
+/// Lets go of rows that were kept before the cursors of these shards had passed them, now that those have.
+///
+/// # Errors
+/// Postgres'.
+pub async fn unhold(
+    connection: &mut PgConnection,
+    grant: &Grant,
+    shards: Shards,
+    rows: &[i64],
+) -> Result<(), Error> {
+    sqlx::query(
+        "update messaging.outbox_parked parked
+         set held = false
+         from messaging.outbox_cursor cursor
+         where cursor.shard = parked.shard
+           and cursor.owner = $1
+           and ($2::bigint >> parked.shard) & 1 = 1
+           and seq = any($3)
+           and held",
+    )
+    .bind(grant.owner())
+    .bind(shards.mask())
+    .bind(rows)
+    .execute(connection)
+    .await
+    .map_err(postgres("taking up parked rows"))?;
+    Ok(())
+}
+
+/// Forgets parked rows that have arrived, among those of the lease's shards, unless a cursor was moved by hand since: then
+/// they may have been parked anew. Returns how many there were.
 ///
 /// # Errors
 /// Postgres'.
 pub async fn drop_sent(
     connection: &mut PgConnection,
     grant: &Grant,
-    rows: &[i64],
+    rows: &[Redriven],
 ) -> Result<u64, Error> {
     let deleted = sqlx::query(
         "delete from messaging.outbox_parked parked
-         using messaging.outbox_cursor cursor
+         using messaging.outbox_cursor cursor,
+               unnest($2::bigint[], $3::bigint[]) as gone (seq, moves)
          where cursor.shard = parked.shard
            and cursor.owner = $1
-           and seq = any($2)",
+           and cursor.moves = gone.moves
+           and parked.seq = gone.seq",
     )
     .bind(grant.owner())
-    .bind(rows)
+    .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.moves).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(postgres("deleting rows that have arrived"))?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::PgConnection;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -14,23 +14,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error,
+    Error,
     backoff::Backoff,
-    cluster::{self, Cluster},
+    cluster,
     config::Source,
     error::postgres,
-    event::Event,
-    exactly_once,
     lease::Grant,
-    marker::{self, Marker},
-    metrics::Metrics,
-    parking,
-    producer::{Failure, Producer, Sent},
-    verdict::{Reason, Verdict, of_kafka},
+    resend::{Page, Resend},
+    verdict::Reason,
 };
 
 /// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many keys are looked after at once, so that a handover stays short and a statement small.
+const KEYS: i64 = 1000;
 /// How many rows are on their way at once.
 const PAGE: i64 = 500;
 /// How often to look for keys that nothing holds any more.
@@ -60,14 +57,8 @@ impl Handover {
 /// Looks after one source's parked rows.
 #[derive(Debug)]
 pub struct Redrive<'a> {
-    /// The settings.
-    pub config: &'a Config,
     /// Which database.
     pub source: &'a Source,
-    /// Where successes are counted.
-    pub metrics: &'a Metrics,
-    /// Where the rows' numbers mean something.
-    pub cluster: &'a Cluster,
     /// The proof that the shards are ours.
     pub grant: &'a Grant,
     /// Where the shipping is asked to wait.
@@ -78,8 +69,8 @@ pub struct Redrive<'a> {
     pub swept: Option<Instant>,
     /// Where the rows are.
     pub connection: Option<PgConnection>,
-    /// Where they go; None after a failure.
-    pub producer: Option<Producer>,
+    /// What sends them.
+    pub resend: Resend<'a>,
 }
 
 impl Redrive<'_> {
@@ -90,7 +81,7 @@ impl Redrive<'_> {
             let Some(done) = stop.run_until_cancelled(self.step()).await else { return };
             if let Err(error) = &done {
                 self.connection = None;
-                self.producer = None;
+                self.resend.close().await;
                 if !failing {
                     tracing::warn!(
                         source = self.source.name,
@@ -162,9 +153,11 @@ impl Redrive<'_> {
              join messaging.outbox_cursor cursor using (shard)
              where owner = $1
                and not paused
-               and parked.wish = 'retry'",
+               and parked.wish = 'retry'
+             limit $2",
         )
         .bind(owner)
+        .bind(KEYS)
         .fetch_all(self.connection()?)
         .await
         .map_err(postgres("reading the wishes"))
@@ -178,7 +171,7 @@ impl Redrive<'_> {
         }
         self.swept = Some(Instant::now());
         let owner = self.grant.owner().to_owned();
-        sqlx::query_scalar(
+        let keys: Vec<String> = sqlx::query_scalar(
             "select key
              from (
                  select distinct on (key) key, reason, shard
@@ -188,12 +181,18 @@ impl Redrive<'_> {
              join messaging.outbox_cursor using (shard)
              where owner = $1
                and not paused
-               and reason = 'behind'",
+               and reason = 'behind'
+             limit $2",
         )
         .bind(owner)
+        .bind(KEYS)
         .fetch_all(self.connection()?)
         .await
-        .map_err(postgres("reading the parked keys"))
+        .map_err(postgres("reading the parked keys"))?;
+        if i64::try_from(keys.len()) == Ok(KEYS) {
+            self.swept = None;
+        }
+        Ok(keys)
     }
 
     /// The topics that refused everything, and have not been tried for a while.
@@ -248,17 +247,18 @@ impl Redrive<'_> {
                and reason in ('unknown_topic', 'unauthorised')
                and not held
              order by seq
-             limit 1000",
+             limit $3",
         )
         .bind(owner)
         .bind(topic)
+        .bind(KEYS)
         .fetch_all(self.connection()?)
         .await
         .map_err(postgres("reading the parked keys"))?;
         let waiting: Vec<String> = waiting.into_iter().map(|(key,)| key).collect();
         let Some(first) = waiting.first() else { return Ok(Vec::new()) };
         let tried = self.send(&BTreeSet::from([first.clone()]), 1).await?;
-        Ok(if matches!(tried, Page::Refused { .. }) { Vec::new() } else { waiting })
+        Ok(if tried == Page::Full { waiting } else { Vec::new() })
     }
 
     /// Sends the rows of these keys, page by page. A key that is refused again is no longer among them.
@@ -274,7 +274,7 @@ impl Redrive<'_> {
                 Page::Full => {}
                 // Kafka may have refused this one only because of another in the same batch: one by one, then.
                 Page::Refused { precise: false, .. } => size = 1,
-                Page::Refused { key, precise: true } => {
+                Page::Refused { key, precise: true, .. } => {
                     keys.remove(&key);
                 }
             }
@@ -282,127 +282,14 @@ impl Redrive<'_> {
         Ok(())
     }
 
-    /// Sends the first rows of these keys and deletes those that have arrived.
     async fn send(&mut self, keys: &BTreeSet<String>, limit: i64) -> Result<Page, Error> {
-        let owner = self.grant.owner().to_owned();
-        let rows = sqlx::query(
-            "select seq, topic, key, headers, payload, created_at
-             from messaging.outbox_parked
-             join messaging.outbox_cursor using (shard)
-             where owner = $1
-               and not paused
-               and key = any($2)
-               and not held
-             order by seq
-             limit $3",
-        )
-        .bind(owner)
-        .bind(keys.iter().cloned().collect::<Vec<_>>())
-        .bind(limit)
-        .fetch_all(self.connection()?)
-        .await
-        .map_err(postgres("reading parked rows"))?;
-        if rows.is_empty() {
-            return Ok(Page::Last);
+        let connection =
+            self.connection.as_mut().ok_or(Error::PostgresSilent("looking after parked rows"))?;
+        let page = self.resend.send(connection, keys, limit).await?;
+        if let Page::Refused { seq, key, reason, precise: true } = &page {
+            self.refused(*seq, key, *reason).await?;
         }
-        let (sent, refusal) = self.deliver(&rows).await?;
-        self.delete(&sent).await?;
-        if let Some(Refusal { seq, key, reason }) = refusal {
-            self.producer = None;
-            let precise = limit == 1 || reason.is_the_topics();
-            if precise {
-                self.refused(seq, &key, reason).await?;
-            }
-            return Ok(Page::Refused { key, precise });
-        }
-        if sent.is_empty() {
-            return Err(Error::Stalled(self.config.delivery_timeout));
-        }
-        Ok(Page::Full)
-    }
-
-    /// Hands rows to Kafka up to the first that goes to another topic, so that no later row of a key can overtake an
-    /// earlier one that fails, and waits for all of them. Returns the rows that have arrived, and the one that was refused.
-    async fn deliver(&mut self, rows: &[PgRow]) -> Result<Delivered, Error> {
-        if self.producer.is_none() {
-            self.producer = Some(self.open().await?);
-        }
-        let Some(producer) = &self.producer else { return Ok((Vec::new(), None)) };
-        if self.config.exactly_once {
-            producer.begin()?;
-        }
-        let mut sent: Vec<(i64, &str)> = Vec::new();
-        let mut refusal = None;
-        let mut topic = None;
-        for row in rows {
-            let event = Event::read(row).map_err(postgres("reading a parked row"))?;
-            if *topic.get_or_insert(event.topic) != event.topic || !self.grant.may_send() {
-                break;
-            }
-            match producer.send(&event, sent.len())? {
-                Sent::Queued => sent.push((event.seq, event.key)),
-                Sent::Full => break,
-                Sent::Refused(reason) => {
-                    refusal = Some(Refusal::of((event.seq, event.key), reason));
-                    break;
-                }
-            }
-        }
-        let (arrived, failure) = if self.config.exactly_once {
-            self.commit(producer, &sent).await?
-        } else {
-            collect(producer, sent.len(), self.config.delivery_timeout * 2).await?
-        };
-        if let Some(Failure { ordinal, code, .. }) = failure {
-            let Verdict::Park(reason) = of_kafka(code) else {
-                return Err(Error::Stalled(self.config.delivery_timeout));
-            };
-            refusal = sent.get(ordinal).map(|row| Refusal::of(*row, reason));
-        }
-        let arrived = arrived.into_iter().filter_map(|ordinal| Some(sent.get(ordinal)?.0));
-        Ok((arrived.collect(), refusal))
-    }
-
-    /// A producer to begin with. In exactly-once mode an earlier one of this lease may have got further than was noted in
-    /// Postgres.
-    async fn open(&mut self) -> Result<Producer, Error> {
-        if !self.config.exactly_once {
-            let producer = Producer::open(self.config)?;
-            producer.reach().await?;
-            return Ok(producer);
-        }
-        let id = exactly_once::redrive_id(self.grant.owner());
-        let producer = Producer::transactional(self.config, &id)?;
-        producer.fence(self.config.transaction_timeout).await?;
-        if let Some(marker) = marker::read(self.config, vec![id]).await?.into_values().next() {
-            self.delete(marker.gone(self.cluster)).await?;
-        }
-        Ok(producer)
-    }
-
-    /// Makes the rows count, together with a note that they went out: all of them, or the one that was refused is known.
-    async fn commit(
-        &self,
-        producer: &Producer,
-        sent: &[(i64, &str)],
-    ) -> Result<(Vec<usize>, Option<Failure>), Error> {
-        let rows = sent.iter().map(|(seq, _)| *seq).collect();
-        let marker = Marker::redriven(self.cluster, rows).encode()?;
-        let id = exactly_once::redrive_id(self.grant.owner());
-        producer.note(&self.config.markers_topic, &id, Some(&marker))?;
-        let committed = producer.commit(self.config.transaction_timeout).await;
-        match (committed, producer.collect().failure) {
-            (Ok(()), _) => Ok(((0..sent.len()).collect(), None)),
-            (Err(_), Some(failure)) => Ok((Vec::new(), Some(failure))),
-            (Err(error), None) => Err(error),
-        }
-    }
-
-    async fn delete(&mut self, rows: &[i64]) -> Result<(), Error> {
-        let grant = self.grant;
-        let deleted = parking::drop_sent(self.connection()?, grant, rows).await?;
-        self.metrics.redriven(deleted);
-        Ok(())
+        Ok(page)
     }
 
     /// Notes why a row is parked, and that its key has been tried.
@@ -462,59 +349,5 @@ impl Redrive<'_> {
         // Whoever waited may have given up: then it reads anew what is parked all the same.
         let _ = done.send(());
         driven
-    }
-}
-
-/// The rows that have arrived, and the one that was refused.
-type Delivered = (Vec<i64>, Option<Refusal>);
-
-#[derive(Debug)]
-struct Refusal {
-    seq: i64,
-    key: String,
-    reason: Reason,
-}
-
-impl Refusal {
-    fn of((seq, key): (i64, &str), reason: Reason) -> Self {
-        Self { seq, key: key.to_owned(), reason }
-    }
-}
-
-/// What became of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Page {
-    /// There may be more.
-    Full,
-    /// There was nothing any more.
-    Last,
-    /// A row of this key was refused, if it is certain that it was that row.
-    Refused { key: String, precise: bool },
-}
-
-/// Waits for the reports of so many events, or the first failure.
-async fn collect(
-    producer: &Producer,
-    count: usize,
-    patience: Duration,
-) -> Result<(Vec<usize>, Option<Failure>), Error> {
-    let mut arrived = Vec::new();
-    let wait = async {
-        while arrived.len() < count {
-            let report = producer.collect();
-            let nothing = report.delivered.is_empty();
-            arrived.extend(report.delivered);
-            if let Some(failure) = report.failure {
-                return Some(failure);
-            }
-            if nothing {
-                producer.reported().await;
-            }
-        }
-        None
-    };
-    match timeout(patience, wait).await {
-        Ok(failure) => Ok((arrived, failure)),
-        Err(_) => Err(Error::Stalled(patience)),
     }
 }

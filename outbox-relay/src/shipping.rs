@@ -26,6 +26,7 @@ use crate::{
     producer::Producer,
     recording,
     redrive::Handover,
+    resumption,
     shipment::Shipment,
     topic,
     verdict::Verdict,
@@ -178,33 +179,75 @@ impl Shipping<'_> {
         shipment.run(stop).await
     }
 
-    /// One attempt in exactly-once mode. Whatever ends it, the next one asks Kafka how far this one really came.
+    /// One attempt in exactly-once mode. Whatever ends it badly, the next one asks Kafka how far this one really came.
     async fn transact(
         &mut self,
         stop: &CancellationToken,
         lost: &CancellationToken,
     ) -> Result<(), Error> {
-        self.producer = None;
+        if self.producer.is_none() {
+            let taken = stop.run_until_cancelled(lost.run_until_cancelled(self.take_up())).await;
+            match taken.flatten() {
+                None => return Ok(()),
+                Some(taken) => taken?,
+            }
+        }
+        let Some(producer) = self.producer.take() else { return Ok(()) };
+        match lost.run_until_cancelled(self.send_pages(&producer, stop)).await {
+            Some(Ok(())) => {
+                self.producer = Some(producer);
+                Ok(())
+            }
+            ended => {
+                producer.close().await;
+                ended.unwrap_or(Ok(()))
+            }
+        }
+    }
+
+    /// Whether everything that counts in Kafka is recorded: in exactly-once mode the outcome of a commit may not be known,
+    /// nor what an earlier owner has done.
+    pub fn is_settled(&self) -> bool {
+        !self.config.exactly_once || self.producer.is_some()
+    }
+
+    /// Shards have come whose last owner has to be taken up.
+    pub async fn unsettle(&mut self) {
+        if let (true, Some(producer)) = (self.config.exactly_once, self.producer.take()) {
+            producer.close().await;
+        }
+    }
+
+    /// Settles what came before, in exactly-once mode.
+    ///
+    /// # Errors
+    /// As [`resumption::resume`].
+    pub async fn take_up(&mut self) -> Result<(), Error> {
         let (config, cluster, grant) = (self.config, self.cluster, self.grant);
-        let resumed = exactly_once::resume(config, cluster, &mut self.connection, grant);
-        let producer = match lost.run_until_cancelled(resumed).await {
-            None => return Ok(()),
-            Some(resumed) => resumed?,
-        };
+        let producer = resumption::resume(config, cluster, &mut self.connection, grant).await?;
+        self.producer = Some(producer);
         self.lanes = Lane::load(&mut self.connection, grant).await?;
         self.parking.forget_aside();
+        Ok(())
+    }
+
+    async fn send_pages(
+        &mut self,
+        producer: &Producer,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         self.board.begin(&self.source.name);
-        let moves = exactly_once::moves(&mut self.connection, grant).await?;
+        let moves = exactly_once::moves(&mut self.connection, self.grant).await?;
         let (reader, chunks) = self.read().await?;
         let mut transactions = Transactions {
-            config,
+            config: self.config,
             source: self.source,
-            cluster,
+            cluster: self.cluster,
             metrics: self.metrics,
             board: self.board,
-            grant,
+            grant: self.grant,
             connection: &mut self.connection,
-            producer: &producer,
+            producer,
             budget: &mut self.budget,
             ledger: Ledger::new(&self.lanes),
             moves,
@@ -214,9 +257,7 @@ impl Shipping<'_> {
             reader,
             current: None,
         };
-        let ended = lost.run_until_cancelled(transactions.run(stop)).await;
-        producer.close().await;
-        ended.unwrap_or(Ok(()))
+        transactions.run(stop).await
     }
 
     /// A task that reads the lanes, and what it reads.

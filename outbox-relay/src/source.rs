@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::PgConnection;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,8 +21,11 @@ use crate::{
     mapping::Remove,
     metrics::Metrics,
     parking::Parking,
+    producer::Producer,
     redrive::{Handover, Redrive},
     removal::Removal,
+    resend::{Resend, Settled},
+    resumption,
     rotation::Rotation,
     shards::Shards,
     shipping::Shipping,
@@ -116,23 +119,28 @@ impl Supervisor {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        if let Err(error) = Box::pin(self.hold(&mut connection, cluster, grant, stop)).await {
-            // If this fails too, the lease ends by itself.
-            let _ = lease::abandon(&mut connection, grant).await;
-            return Err(error);
+        match Box::pin(self.hold(&mut connection, cluster, grant, stop)).await {
+            Ok(settled) => {
+                cursor::spread(&mut connection, grant.owner()).await?;
+                lease::leave(&mut connection, grant, settled).await
+            }
+            Err(error) => {
+                // If this fails too, the lease ends by itself.
+                let _ = lease::abandon(&mut connection, grant).await;
+                Err(error)
+            }
         }
-        cursor::spread(&mut connection, grant.owner()).await?;
-        lease::leave(&mut connection, grant).await
     }
 
-    /// Everything that a lease does; whichever part ends first ends the others. Nothing is on its way afterwards.
+    /// Everything that a lease does; whichever part ends first ends the others. Nothing is on its way afterwards. Whether
+    /// all that counts in Kafka is recorded.
     async fn hold(
         &self,
         connection: &mut PgConnection,
         cluster: &Cluster,
         grant: &Grant,
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let lost = CancellationToken::new();
         let doorbell = self.doorbell();
         let (told, survey) = watch::channel(Survey::default());
@@ -144,9 +152,11 @@ impl Supervisor {
         };
         keeper.step().await?;
         let (handovers, asked) = mpsc::channel(1);
-        let mut redrive = self.redrive(cluster, grant, handovers);
+        let resent = Settled::new(Mutex::new(true));
+        let mut redrive = self.redrive(cluster, grant, handovers, &resent);
         let shipping = self.shipping(cluster, grant, asked, Arc::clone(&doorbell.bell)).await?;
-        let mut owner = Owner { connection, cluster, grant, shipping, survey };
+        let mut owner =
+            Owner { connection, cluster, grant, shipping, survey, resent: Arc::clone(&resent) };
         let (shipped, kept, (), (), ()) = tokio::join!(
             async {
                 let shipped = owner.run(stop, &lost).await;
@@ -162,12 +172,24 @@ impl Supervisor {
             self.tidy(&lost),
             doorbell.run(&lost),
         );
-        for producer in
-            [owner.shipping.producer.take(), redrive.producer.take()].into_iter().flatten()
-        {
+        redrive.resend.close().await;
+        let settled = owner.shipping.is_settled() && *resent.lock().await;
+        if let Some(producer) = owner.shipping.producer.take() {
+            if settled && self.config.exactly_once {
+                self.forget(grant, &producer).await;
+            }
             producer.close().await;
         }
-        kept.and(shipped)
+        kept.and(shipped).map(|()| settled)
+    }
+
+    /// Takes the lease's own notes back: the cursors say it all.
+    async fn forget(&self, grant: &Grant, producer: &Producer) {
+        let own = [grant.owner().to_owned()];
+        if let Err(error) = resumption::forget(&self.config, producer, &own).await {
+            let source = &self.source.name;
+            tracing::debug!(source, error = error.chain(), "the last notes stay in their topic");
+        }
     }
 
     async fn shipping<'a>(
@@ -199,18 +221,23 @@ impl Supervisor {
         cluster: &'a Cluster,
         grant: &'a Grant,
         handovers: mpsc::Sender<Handover>,
+        settled: &Settled,
     ) -> Redrive<'a> {
         Redrive {
-            config: &self.config,
             source: &self.source,
-            metrics: &self.metrics,
-            cluster,
             grant,
             handovers,
             topics: BTreeMap::new(),
             swept: None,
             connection: None,
-            producer: None,
+            resend: Resend {
+                config: &self.config,
+                metrics: &self.metrics,
+                cluster,
+                grant,
+                settled: Arc::clone(settled),
+                producer: None,
+            },
         }
     }
 
@@ -242,6 +269,7 @@ struct Owner<'a> {
     grant: &'a Grant,
     shipping: Shipping<'a>,
     survey: watch::Receiver<Survey>,
+    resent: Settled,
 }
 
 impl Owner<'_> {
@@ -296,20 +324,28 @@ impl Owner<'_> {
     }
 
     /// Gives back what others are to have, takes what is free, carries out what is wished; then reads where everything
-    /// stands. Nothing is on its way meanwhile.
+    /// stands. Nothing is on its way meanwhile, parked rows included.
     async fn regroup(&mut self, survey: Survey) -> Result<Shards, Error> {
+        let lock = Arc::clone(&self.resent);
+        let mut resent = lock.lock().await;
         cursor::spread(self.connection, self.grant.owner()).await?;
         let surplus = survey.surplus();
         if !surplus.is_empty() {
-            lease::release(self.connection, self.grant, surplus).await?;
+            let settled = *resent && self.shipping.is_settled();
+            lease::release(self.connection, self.grant, surplus, settled).await?;
             self.tell("handed over", surplus);
         }
         if survey.wanting() > 0 {
             let (grant, cluster) = (self.grant, self.cluster);
             let taken = lease::claim(self.connection, grant, cluster, survey.wanting()).await?;
             self.tell("took", taken);
+            if !taken.is_empty() {
+                self.shipping.unsettle().await;
+            }
         }
-        wish::carry_out(self.connection, self.grant, &self.shipping.source.name).await?;
+        if !survey.wished.is_empty() && self.settle(&mut resent).await? {
+            wish::carry_out(self.connection, self.grant, &self.shipping.source.name).await?;
+        }
         let shipping = &mut self.shipping;
         shipping.lanes = Lane::load(self.connection, self.grant).await?;
         shipping.parking = Parking::load(self.connection, self.grant).await?;
@@ -317,6 +353,23 @@ impl Owner<'_> {
             shipping.lanes.iter().fold(Shards::NONE, |shards, lane| shards.and(lane.shards));
         shipping.metrics.owned(shipped);
         Ok(shipped)
+    }
+
+    /// Whether cursors may be moved by hand: after that, notes in Kafka say nothing of them any more.
+    async fn settle(&mut self, resent: &mut bool) -> Result<bool, Error> {
+        if *resent && self.shipping.is_settled() {
+            return Ok(true);
+        }
+        self.shipping.unsettle().await;
+        match self.shipping.take_up().await {
+            Ok(()) => *resent = true,
+            Err(error) if error.is_kafkas() => {
+                let source = &self.shipping.source.name;
+                tracing::warn!(source, error = error.chain(), "wishes wait until Kafka answers");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(self.shipping.is_settled())
     }
 
     fn tell(&self, what: &str, shards: Shards) {

@@ -138,7 +138,7 @@ async fn a_cursor_is_not_moved_for_a_lease_of_the_past() {
         lease::claim(&mut connection, &old, &cluster, 1).await,
         Err(Error::LeaseLost(_))
     ));
-    lease::release(&mut connection, &old, Shards::ALL).await.unwrap();
+    lease::release(&mut connection, &old, Shards::ALL, true).await.unwrap();
     assert_eq!(lease::claim(&mut connection, &new, &cluster, 64).await.unwrap(), Shards::NONE);
 }
 

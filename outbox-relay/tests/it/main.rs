@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod between_commits;
 mod broker;
 mod certificates;
 mod database;

@@ -1,0 +1,281 @@
+//! Sending parked rows again, page by page: what has arrived is deleted, and no row goes before an earlier one of its key.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    Config, Error,
+    cluster::Cluster,
+    error::postgres,
+    event::Event,
+    exactly_once,
+    lease::Grant,
+    marker::{self, Marker, Redriven},
+    metrics::Metrics,
+    parking,
+    producer::{Failure, Producer, Sent},
+    verdict::{Reason, Verdict, of_kafka},
+};
+
+/// Locked while parked rows are on their way, so that their shards are not handed over meanwhile. False while exactly-once
+/// mode does not know what has arrived of those that were.
+pub type Settled = Arc<Mutex<bool>>;
+
+/// Sends parked rows of the shards of one lease.
+#[derive(Debug)]
+pub struct Resend<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// Where successes are counted.
+    pub metrics: &'a Metrics,
+    /// Where the rows' numbers mean something.
+    pub cluster: &'a Cluster,
+    /// The proof that the shards are ours.
+    pub grant: &'a Grant,
+    /// Whether all is known of what was sent.
+    pub settled: Settled,
+    /// Where the rows go; None after a failure.
+    pub producer: Option<Producer>,
+}
+
+impl Resend<'_> {
+    /// Sends the first rows of these keys and deletes those that have arrived. In exactly-once mode only from shards whose
+    /// last owner was taken up: before that, it is not known what of theirs is out already.
+    ///
+    /// # Errors
+    /// Postgres', and Kafka's where it said nothing of a single row: [`Resend::close`] then. Whoever loses patience must
+    /// close too.
+    pub async fn send(
+        &mut self,
+        connection: &mut PgConnection,
+        keys: &BTreeSet<String>,
+        limit: i64,
+    ) -> Result<Page, Error> {
+        let lock = Arc::clone(&self.settled);
+        let mut settled = lock.lock().await;
+        // Before the rows are read: it may find some of them gone.
+        if self.producer.is_none() {
+            self.producer = Some(self.open(connection, &mut settled).await?);
+        }
+        let rows = sqlx::query(
+            "select seq, topic, key, headers, payload, created_at, moves
+             from messaging.outbox_parked parked
+             join messaging.outbox_cursor using (shard)
+             where owner = $1
+               and (fence = owner or not $4)
+               and not paused
+               and key = any($2)
+               and not held
+               and not exists (
+                   select from messaging.outbox_parked earlier
+                   where earlier.key = parked.key
+                     and earlier.seq < parked.seq
+                     and earlier.held)
+             order by seq
+             limit $3",
+        )
+        .bind(self.grant.owner())
+        .bind(keys.iter().cloned().collect::<Vec<_>>())
+        .bind(limit)
+        .bind(self.config.exactly_once)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(postgres("reading parked rows"))?;
+        let (Some(producer), false) = (&self.producer, rows.is_empty()) else {
+            return Ok(Page::Last);
+        };
+        let (arrived, refusal) = self.deliver(producer, &rows, &mut settled).await?;
+        self.delete(connection, &arrived).await?;
+        if let Some(Refusal { seq, key, reason }) = refusal {
+            self.close().await;
+            let precise = limit == 1 || reason.is_the_topics();
+            return Ok(Page::Refused { seq, key, reason, precise });
+        }
+        *settled = true;
+        if arrived.is_empty() {
+            return Err(Error::Stalled(self.config.delivery_timeout));
+        }
+        Ok(Page::Full)
+    }
+
+    /// Drops what is queued, and the connection. Nothing is sent after this.
+    pub async fn close(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            producer.close().await;
+        }
+    }
+
+    /// A producer to begin with. In exactly-once mode an earlier one of this lease may have got further than was noted in
+    /// Postgres.
+    async fn open(
+        &self,
+        connection: &mut PgConnection,
+        settled: &mut bool,
+    ) -> Result<Producer, Error> {
+        if !self.config.exactly_once {
+            let producer = Producer::open(self.config)?;
+            producer.reach().await?;
+            return Ok(producer);
+        }
+        let id = exactly_once::redrive_id(self.grant.owner());
+        let producer = Producer::transactional(self.config, &id)?;
+        let taken_up = async {
+            producer.fence(self.config.transaction_timeout).await?;
+            let note = marker::read(self.config, vec![id]).await?.into_values().next();
+            let gone = note.as_ref().map(|note| note.gone(self.cluster)).unwrap_or_default();
+            self.delete(connection, gone).await
+        };
+        if let Err(error) = taken_up.await {
+            producer.close().await;
+            return Err(error);
+        }
+        *settled = true;
+        Ok(producer)
+    }
+
+    /// Hands rows to Kafka up to the first that goes to another topic, so that no later row of a key can overtake an
+    /// earlier one that fails, and waits for all of them. Returns the rows that have arrived, and the one that was refused.
+    async fn deliver(
+        &self,
+        producer: &Producer,
+        rows: &[PgRow],
+        settled: &mut bool,
+    ) -> Result<Delivered, Error> {
+        if self.config.exactly_once {
+            *settled = false;
+            producer.begin()?;
+        }
+        let (sent, mut refusal) = self.queue(producer, rows)?;
+        let (arrived, failure) = if self.config.exactly_once {
+            self.commit(producer, &sent).await?
+        } else {
+            collect(producer, sent.len(), self.config.delivery_timeout * 2).await?
+        };
+        if let Some(Failure { ordinal, code, .. }) = failure {
+            let Verdict::Park(reason) = of_kafka(code) else {
+                return Err(Error::Stalled(self.config.delivery_timeout));
+            };
+            refusal = sent.get(ordinal).map(|row| Refusal::of(row, reason));
+        }
+        let arrived = arrived.into_iter().filter_map(|ordinal| Some(sent.get(ordinal)?.row));
+        Ok((arrived.collect(), refusal))
+    }
+
+    fn queue<'r>(
+        &self,
+        producer: &Producer,
+        rows: &'r [PgRow],
+    ) -> Result<(Vec<Parked<'r>>, Option<Refusal>), Error> {
+        let mut sent: Vec<Parked<'_>> = Vec::new();
+        let mut topic = None;
+        for row in rows {
+            let event = Event::read(row).map_err(postgres("reading a parked row"))?;
+            if *topic.get_or_insert(event.topic) != event.topic || !self.grant.may_send() {
+                break;
+            }
+            let moves = row.try_get("moves").map_err(postgres("reading a parked row"))?;
+            let parked = Parked { row: Redriven { seq: event.seq, moves }, key: event.key };
+            match producer.send(&event, sent.len())? {
+                Sent::Queued => sent.push(parked),
+                Sent::Full => break,
+                Sent::Refused(reason) => return Ok((sent, Some(Refusal::of(&parked, reason)))),
+            }
+        }
+        Ok((sent, None))
+    }
+
+    /// Makes the rows count, together with a note that they went out: all of them, or the one that was refused is known.
+    async fn commit(
+        &self,
+        producer: &Producer,
+        sent: &[Parked<'_>],
+    ) -> Result<(Vec<usize>, Option<Failure>), Error> {
+        let rows = sent.iter().map(|parked| parked.row).collect();
+        let marker = Marker::redriven(self.cluster, rows).encode()?;
+        let id = exactly_once::redrive_id(self.grant.owner());
+        producer.note(&self.config.markers_topic, &id, Some(&marker))?;
+        let committed = producer.commit(self.config.transaction_timeout).await;
+        match (committed, producer.collect().failure) {
+            (Ok(()), _) => Ok(((0..sent.len()).collect(), None)),
+            (Err(_), Some(failure)) => Ok((Vec::new(), Some(failure))),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn delete(&self, connection: &mut PgConnection, rows: &[Redriven]) -> Result<(), Error> {
+        let deleted = parking::drop_sent(connection, self.grant, rows).await?;
+        self.metrics.redriven(deleted);
+        Ok(())
+    }
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page {
+    /// There may be more.
+    Full,
+    /// There was nothing any more.
+    Last,
+    /// A row was refused.
+    Refused {
+        /// The row.
+        seq: i64,
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: Reason,
+        /// Whether it is certain that it was that row.
+        precise: bool,
+    },
+}
+
+/// A row that is on its way.
+struct Parked<'a> {
+    row: Redriven,
+    key: &'a str,
+}
+
+/// The rows that have arrived, and the one that was refused.
+type Delivered = (Vec<Redriven>, Option<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    seq: i64,
+    key: String,
+    reason: Reason,
+}
+
+impl Refusal {
+    fn of(parked: &Parked<'_>, reason: Reason) -> Self {
+        Self { seq: parked.row.seq, key: parked.key.to_owned(), reason }
+    }
+}
+
+/// Waits for the reports of so many events, or the first failure.
+async fn collect(
+    producer: &Producer,
+    count: usize,
+    patience: Duration,
+) -> Result<(Vec<usize>, Option<Failure>), Error> {
+    let mut arrived = Vec::new();
+    let wait = async {
+        while arrived.len() < count {
+            let report = producer.collect();
+            let nothing = report.delivered.is_empty();
+            arrived.extend(report.delivered);
+            if let Some(failure) = report.failure {
+                return Some(failure);
+            }
+            if nothing {
+                producer.reported().await;
+            }
+        }
+        None
+    };
+    match timeout(patience, wait).await {
+        Ok(failure) => Ok((arrived, failure)),
+        Err(_) => Err(Error::Stalled(patience)),
+    }
+}
