@@ -89,64 +89,89 @@ impl Cluster {
     }
 
     /// Compares the cluster with the one that wrote the cursor. A new timeline is fine: the cursor lives in the
-    /// database and went back with it. Another system identifier is not: its transaction numbers mean nothing here.
+    /// database and went back with it. Another cluster is not: the cursor's transaction numbers mean nothing here.
     ///
     /// # Errors
-    /// [`Error::AnotherCluster`] unless told to adopt it.
+    /// [`Error::AnotherCluster`] or [`Error::CursorAhead`] unless told to adopt it.
     pub(crate) async fn check(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        let recorded = sqlx::query_as::<_, (Option<i64>, Option<i32>)>(
-            "select max(system_identifier),
-                    max(timeline)
-             from messaging.outbox_cursor",
-        )
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(postgres("reading the cursor's cluster"))?;
-        match recorded {
-            (Some(recorded), _) if recorded != self.system_identifier && !self.adopt => {
-                Err(Error::AnotherCluster { recorded, actual: self.system_identifier })
-            }
-            (Some(recorded), _) if recorded != self.system_identifier => {
-                self.take_over(connection, recorded).await
-            }
-            (_, Some(timeline)) if timeline != self.timeline => {
-                tracing::warn!(
-                    from = timeline,
-                    to = self.timeline,
-                    "the cluster has a new timeline: a failover or a restore"
-                );
-                Ok(())
-            }
-            _ => Ok(()),
+        match self.strangeness(connection).await? {
+            None => self.tell_of_a_new_timeline(connection).await,
+            Some(strange) if self.adopt => self.take_over(connection, &strange).await,
+            Some(strange) => Err(strange),
         }
     }
 
-    async fn take_over(&self, connection: &mut PgConnection, recorded: i64) -> Result<(), Error> {
-        tracing::warn!(
-            recorded,
-            actual = self.system_identifier,
-            "adopting another cluster: the ring is sent again"
-        );
-        let mut transaction = connection.begin().await.map_err(postgres("adopting the cluster"))?;
-        // All at once, so that of several relays that are told to adopt only one finds something to do.
-        let adopted = sqlx::query(
-            "update messaging.outbox_cursor
-             set system_identifier = $1,
-                 timeline = $2
-             where system_identifier = $3",
+    /// Why the cursor cannot have been written here, if it cannot. By its own word; or because it counts transactions that
+    /// are yet to come: a move of the cursor is a later transaction than all that it counts, so wherever it is visible, on
+    /// a standby that took over as well, those are past.
+    ///
+    /// # Errors
+    /// Postgres'.
+    pub(crate) async fn strangeness(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<Error>, Error> {
+        let (recorded, seen, reached) = sqlx::query_as::<_, (Option<i64>, Option<String>, String)>(
+            "select (select max(system_identifier)
+                     from messaging.outbox_cursor
+                     where system_identifier <> $1),
+                    (select seen::text
+                     from messaging.outbox_cursor
+                     cross join lateral greatest(pg_snapshot_xmax(acked), pg_snapshot_xmax(target)) seen
+                     where seen > pg_snapshot_xmax(pg_current_snapshot())
+                     order by seen desc
+                     limit 1),
+                    pg_snapshot_xmax(pg_current_snapshot())::text",
         )
         .bind(self.system_identifier)
-        .bind(self.timeline)
-        .bind(recorded)
-        .execute(&mut *transaction)
+        .fetch_one(connection)
         .await
-        .map_err(postgres("adopting the cluster"))?;
-        if adopted.rows_affected() > 0 {
-            sqlx::query("select messaging.adopt_outbox()")
-                .execute(&mut *transaction)
-                .await
-                .map_err(postgres("adopting the cluster"))?;
+        .map_err(postgres("reading the cursor's cluster"))?;
+        let another = |recorded| Error::AnotherCluster { recorded, actual: self.system_identifier };
+        let ahead = || seen.map(|seen| Error::CursorAhead { seen, reached });
+        Ok(recorded.map(another).or_else(ahead))
+    }
+
+    async fn tell_of_a_new_timeline(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let recorded = sqlx::query_scalar::<_, Option<i32>>(
+            "select max(timeline)
+             from messaging.outbox_cursor",
+        )
+        .fetch_one(connection)
+        .await
+        .map_err(postgres("reading the cursor's timeline"))?;
+        if let Some(timeline) = recorded.filter(|recorded| *recorded != self.timeline) {
+            tracing::warn!(
+                from = timeline,
+                to = self.timeline,
+                "the cluster has a new timeline: a failover or a restore"
+            );
         }
-        transaction.commit().await.map_err(postgres("adopting the cluster"))
+        Ok(())
+    }
+
+    async fn take_over(&self, connection: &mut PgConnection, strange: &Error) -> Result<(), Error> {
+        tracing::warn!(reason = %strange, "adopting another cluster's cursor: the ring is sent again");
+        let adopting = || postgres("adopting the cluster");
+        let mut transaction = connection.begin().await.map_err(adopting())?;
+        // Of several relays that are told to adopt, the first to have these locks does; the others then look again.
+        transaction
+            .execute("select from messaging.outbox_cursor order by shard for update")
+            .await
+            .map_err(adopting())?;
+        if self.strangeness(&mut transaction).await?.is_some() {
+            sqlx::query(
+                "update messaging.outbox_cursor
+                 set system_identifier = $1,
+                     timeline = $2",
+            )
+            .bind(self.system_identifier)
+            .bind(self.timeline)
+            .execute(&mut *transaction)
+            .await
+            .map_err(adopting())?;
+            transaction.execute("select messaging.adopt_outbox()").await.map_err(adopting())?;
+        }
+        transaction.commit().await.map_err(adopting())
     }
 }

@@ -73,6 +73,17 @@ pub enum Error {
         /// The system identifier of the cluster that answered.
         actual: i64,
     },
+    /// The cursor counts transactions that have yet to happen here.
+    #[error(
+        "the cursor has seen transactions below {seen}, and this cluster has only come to {reached}: a restored copy? \
+         Start once with --adopt-cluster to send again what its ring holds"
+    )]
+    CursorAhead {
+        /// The first transaction that the cursor has not seen.
+        seen: String,
+        /// The first transaction that has not ended here.
+        reached: String,
+    },
     /// Another relay holds the lease, or this one's has run out.
     #[error("the lease is lost: {0}")]
     LeaseLost(&'static str),
@@ -173,7 +184,8 @@ impl Error {
             | Self::TaskEnded(_)
             | Self::SequenceCached(_)
             | Self::Unfit { .. }
-            | Self::AnotherCluster { .. } => Verdict::Stop,
+            | Self::AnotherCluster { .. }
+            | Self::CursorAhead { .. } => Verdict::Stop,
         }
     }
 

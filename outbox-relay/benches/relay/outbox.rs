@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::event::{Event, HEADERS};
 
-const OURS: [&str; 3] = [
+const OURS: [&str; 4] = [
     include_str!("../../../migrations/messaging/0001_outbox.sql"),
     include_str!("../../../migrations/messaging/0004_relay_privileges.sql"),
     include_str!("../../../migrations/messaging/0005_relays.sql"),
+    include_str!("../../../migrations/messaging/0006_cursor_guards.sql"),
 ];
 
 /// The header that the event router makes of the event's id, by the name `id`.

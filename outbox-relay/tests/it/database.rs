@@ -8,6 +8,7 @@ use uuid::Uuid;
 const OUTBOX: &str = include_str!("../../../migrations/messaging/0001_outbox.sql");
 const PRIVILEGES: &str = include_str!("../../../migrations/messaging/0004_relay_privileges.sql");
 const RELAYS: &str = include_str!("../../../migrations/messaging/0005_relays.sql");
+const GUARDS: &str = include_str!("../../../migrations/messaging/0006_cursor_guards.sql");
 
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -40,6 +41,7 @@ impl Database {
         owner.execute(OUTBOX).await.unwrap();
         owner.execute(PRIVILEGES).await.unwrap();
         owner.execute(RELAYS).await.unwrap();
+        owner.execute(GUARDS).await.unwrap();
         owner
             .execute(
                 "create table aggregate (key text primary key, version bigint not null default 0)",

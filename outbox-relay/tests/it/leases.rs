@@ -243,3 +243,49 @@ async fn a_restored_copy_is_refused_until_it_is_adopted_and_then_sends_its_ring_
     let numbers = kafka::by_key(&kafka::read(&kafka::bootstrap(), &topic).await);
     assert_eq!(numbers["k"], [1, 2, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_names_its_cluster_before_any_relay_has_shipped_from_it() {
+    let database = Database::fresh().await;
+    let mut connection = database.connect().await;
+    let strangers: i64 = sqlx::query_scalar(
+        "select count(*)
+         from messaging.outbox_cursor cursor
+         cross join pg_control_system() here
+         where cursor.system_identifier is distinct from here.system_identifier
+            or timeline is null",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(strangers, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_counts_transactions_to_come_is_refused_until_it_is_adopted() {
+    let (database, topic) = (Database::fresh().await, kafka::topic().await);
+    let mut connection = database.connect().await;
+    append(&mut connection, &topic, "k", Some(b"1")).await;
+    // Restored from a dump that was made before the cursor named its cluster.
+    connection
+        .execute(
+            "update messaging.outbox_cursor
+             set system_identifier = null,
+                 timeline = null,
+                 acked = '80000000000:80000000000:'",
+        )
+        .await
+        .unwrap();
+    let relay = Relay::start(&database, &kafka::bootstrap(), &[]).await;
+    relay.says("the cursor has seen transactions below 80000000000").await;
+    relay.says("Start once with --adopt-cluster").await;
+    relay.stop().await.unwrap();
+
+    let relay = Relay::start(&database, &kafka::bootstrap(), &["--adopt-cluster"]).await;
+    relay.says("test: shipping").await;
+    append(&mut connection, &topic, "k", Some(b"2")).await;
+    database.drained().await;
+    relay.stop().await.unwrap();
+    let numbers = kafka::by_key(&kafka::read(&kafka::bootstrap(), &topic).await);
+    assert_eq!(numbers["k"], [1, 2]);
+}

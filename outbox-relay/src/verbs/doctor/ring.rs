@@ -90,7 +90,7 @@ pub(crate) async fn rotation_gives_way(connection: &mut PgConnection) -> Result<
     .fetch_one(connection)
     .await
     .map_err(doing("reading the function"))?;
-    let advice = "create the function again as migrations/messaging/0004_relay_privileges.sql does";
+    let advice = "create the function again as migrations/messaging/0005_relays.sql does";
     let timeout = settings.iter().find_map(|setting| setting.strip_prefix("lock_timeout="));
     let gives_way = timeout.and_then(|text| match text.parse() {
         Ok(millis) => Some(Duration::from_millis(millis)),

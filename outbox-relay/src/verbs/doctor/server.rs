@@ -3,7 +3,10 @@
 use sqlx::PgConnection;
 
 use super::Check;
-use crate::verbs::error::{Error, doing};
+use crate::{
+    cluster::Cluster,
+    verbs::error::{Error, doing},
+};
 
 /// The oldest release that knows pg_snapshot and xid8 as the relay uses them.
 const OLDEST: i32 = 140_000;
@@ -29,20 +32,17 @@ pub(crate) async fn is_fit(connection: &mut PgConnection) -> Result<Check, Error
 
 /// Whether the cursor was written on this cluster and timeline.
 pub(crate) async fn is_the_cursors_cluster(connection: &mut PgConnection) -> Result<Check, Error> {
-    let (actual, timeline, recorded, noted): (i64, i32, Vec<i64>, Vec<i32>) = sqlx::query_as(
+    let (system_identifier, timeline, noted): (i64, i32, Vec<i32>) = sqlx::query_as(
         "select (select system_identifier from pg_control_system()),
                 ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer,
-                array(select distinct system_identifier
-                      from messaging.outbox_cursor
-                      where system_identifier is not null),
                 array(select distinct timeline from messaging.outbox_cursor where timeline is not null)",
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await
     .map_err(doing("identifying the cluster"))?;
-    if let Some(recorded) = recorded.into_iter().find(|recorded| *recorded != actual) {
-        let error = crate::Error::AnotherCluster { recorded, actual };
-        return Ok(Check::fail("cluster", error.to_string()));
+    let cluster = Cluster { system_identifier, timeline, adopt: false };
+    if let Some(strange) = cluster.strangeness(connection).await? {
+        return Ok(Check::fail("cluster", strange.to_string()));
     }
     Ok(match noted.iter().find(|noted| **noted != timeline) {
         Some(noted) => Check::warn(
@@ -52,7 +52,7 @@ pub(crate) async fn is_the_cursors_cluster(connection: &mut PgConnection) -> Res
                  may have events that this database has forgotten"
             ),
         ),
-        None => Check::ok("cluster", format!("cluster {actual}, timeline {timeline}")),
+        None => Check::ok("cluster", format!("cluster {system_identifier}, timeline {timeline}")),
     })
 }
 

@@ -1,0 +1,9 @@
+-- What a cursor may say, and of which cluster it says it.
+
+-- Transaction numbers mean something on one cluster only. The cursor names it from its first day, so that a copy that is
+-- restored elsewhere is recognised even if no relay has shipped from it yet. One that is ahead of this cluster is such a copy.
+update messaging.outbox_cursor
+set system_identifier = (select system_identifier from pg_control_system()),
+    timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer
+where system_identifier is null
+  and pg_snapshot_xmax(acked) <= pg_snapshot_xmax(pg_current_snapshot());
