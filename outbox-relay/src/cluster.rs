@@ -154,11 +154,14 @@ impl Cluster {
         tracing::warn!(reason = %strange, "adopting another cluster's cursor: the ring is sent again");
         let adopting = || postgres("adopting the cluster");
         let mut transaction = connection.begin().await.map_err(adopting())?;
-        // Of several relays that are told to adopt, the first to have these locks does; the others then look again.
-        transaction
-            .execute("select from messaging.outbox_cursor order by shard for update")
-            .await
-            .map_err(adopting())?;
+        // The ring may be huge, and every row of it is written. Of several relays that are told to adopt, the first to
+        // have these locks does; the others then look again.
+        for statement in [
+            "set local statement_timeout = 0",
+            "select from messaging.outbox_cursor order by shard for update",
+        ] {
+            transaction.execute(statement).await.map_err(adopting())?;
+        }
         if self.strangeness(&mut transaction).await?.is_some() {
             sqlx::query(
                 "update messaging.outbox_cursor

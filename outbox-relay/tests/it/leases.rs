@@ -281,11 +281,29 @@ async fn a_cursor_that_counts_transactions_to_come_is_refused_until_it_is_adopte
     relay.says("Start once with --adopt-cluster").await;
     relay.stop().await.unwrap();
 
+    // Inside of the adoption, and right after it.
+    connection
+        .execute(
+            "create table public.timeouts (value text);
+             grant insert on public.timeouts to outbox_relay;
+             create function note() returns trigger language plpgsql as $$
+             begin
+                 insert into public.timeouts values (current_setting('statement_timeout'));
+                 return new;
+             end $$;
+             create trigger adopting after update on messaging.outbox for each row execute function note();
+             create trigger joining after insert on messaging.outbox_relay for each row execute function note()",
+        )
+        .await
+        .unwrap();
     let relay = Relay::start(&database, &kafka::bootstrap(), &["--adopt-cluster"]).await;
     relay.says("test: shipping").await;
     append(&mut connection, &topic, "k", Some(b"2")).await;
     database.drained().await;
     relay.stop().await.unwrap();
+    let timeouts: Vec<String> =
+        sqlx::query_scalar("select value from timeouts").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(timeouts, ["0", "30s"], "a huge ring takes long to adopt, and nothing else may");
     let numbers = kafka::by_key(&kafka::read(&kafka::bootstrap(), &topic).await);
     assert_eq!(numbers["k"], [1, 2]);
 }
