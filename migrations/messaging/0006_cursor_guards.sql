@@ -7,3 +7,12 @@ set system_identifier = (select system_identifier from pg_control_system()),
     timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer
 where system_identifier is null
   and pg_snapshot_xmax(acked) <= pg_snapshot_xmax(pg_current_snapshot());
+
+-- A wish of a verb that no relay knows would wait for nobody. What such a one lacks beyond its verb, its owner tells.
+update messaging.outbox_cursor
+set wish = null
+where not coalesce(wish ->> 'verb' in ('replay', 'to_earliest', 'to_latest'), wish is null);
+
+alter table messaging.outbox_cursor
+    add constraint outbox_cursor_wish_known check
+        (wish is null or coalesce(wish ->> 'verb' in ('replay', 'to_earliest', 'to_latest'), false));

@@ -1,8 +1,9 @@
 //! What people wish of a cursor: to send again from an earlier row, or to begin at either end of the outbox. The verbs
-//! write the wish; the shard's owner carries it out while nothing is on its way.
+//! write the wish; the shard's owner carries it out while nothing is on its way. One that it cannot read, written by hand
+//! or for a newer relay, is taken out and reported: it must not keep the shard from being shipped.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, types::Json};
+use sqlx::PgConnection;
 
 use crate::{Error, error::postgres, lease::Grant};
 
@@ -30,8 +31,9 @@ pub async fn carry_out(
     grant: &Grant,
     source: &str,
 ) -> Result<(), Error> {
-    let wishes = sqlx::query_scalar::<_, Json<Wish>>(
-        "select distinct wish
+    // As text: what is cleared has to be the very wish that was read.
+    let wishes = sqlx::query_scalar::<_, String>(
+        "select distinct wish::text
          from messaging.outbox_cursor
          where owner = $1
            and wish is not null",
@@ -40,15 +42,44 @@ pub async fn carry_out(
     .fetch_all(&mut *connection)
     .await
     .map_err(postgres("reading the wishes"))?;
-    for Json(wish) in wishes {
-        let moved = carry(connection, grant, &wish).await?;
-        tracing::warn!(source, ?wish, shards = moved, "moved the cursor, as wished");
+    for wish in wishes {
+        match serde_json::from_str(&wish) {
+            Ok(read) => {
+                let shards = carry(connection, grant, &wish, &read).await?;
+                tracing::warn!(source, wish, shards, "moved the cursor, as wished");
+            }
+            Err(error) => {
+                let shards = clear(connection, grant, &wish).await?;
+                tracing::error!(source, wish, shards, error = %error, "a wish says nothing to this relay; cleared it");
+            }
+        }
     }
     Ok(())
 }
 
+/// Takes a wish out of the table, with nothing done about it.
+async fn clear(connection: &mut PgConnection, grant: &Grant, text: &str) -> Result<u64, Error> {
+    let cleared = sqlx::query(
+        "update messaging.outbox_cursor
+         set wish = null
+         where owner = $1
+           and wish = $2::jsonb",
+    )
+    .bind(grant.owner())
+    .bind(text)
+    .execute(connection)
+    .await
+    .map_err(postgres("clearing a wish"))?;
+    Ok(cleared.rows_affected())
+}
+
 /// In the snapshot `3:3:` no transaction is visible: every row that is there counts as fresh.
-async fn carry(connection: &mut PgConnection, grant: &Grant, wish: &Wish) -> Result<u64, Error> {
+async fn carry(
+    connection: &mut PgConnection,
+    grant: &Grant,
+    text: &str,
+    wish: &Wish,
+) -> Result<u64, Error> {
     // A replay goes up to what is acknowledged, or on to the end of the window that is open: rows between its beginning
     // and the place where it was interrupted are sent once more too.
     let statement = match wish {
@@ -56,11 +87,11 @@ async fn carry(connection: &mut PgConnection, grant: &Grant, wish: &Wish) -> Res
             "update messaging.outbox_cursor
              set acked = '3:3:',
                  target = coalesce(target, acked),
-                 sent_seq = least($3 - 1, coalesce(sent_seq, $3 - 1)),
+                 sent_seq = least($3, coalesce(sent_seq, $3)),
                  wish = null,
                  moves = moves + 1
              where owner = $1
-               and wish = $2"
+               and wish = $2::jsonb"
         }
         Wish::ToEarliest => {
             "update messaging.outbox_cursor
@@ -70,7 +101,7 @@ async fn carry(connection: &mut PgConnection, grant: &Grant, wish: &Wish) -> Res
                  wish = null,
                  moves = moves + 1
              where owner = $1
-               and wish = $2
+               and wish = $2::jsonb
                and $3::bigint is null"
         }
         Wish::ToLatest => {
@@ -81,18 +112,18 @@ async fn carry(connection: &mut PgConnection, grant: &Grant, wish: &Wish) -> Res
                  wish = null,
                  moves = moves + 1
              where owner = $1
-               and wish = $2
+               and wish = $2::jsonb
                and $3::bigint is null"
         }
     };
-    let from_seq = match wish {
-        Wish::Replay { from_seq } => Some(*from_seq),
+    let before = match wish {
+        Wish::Replay { from_seq } => Some(from_seq.saturating_sub(1)),
         Wish::ToEarliest | Wish::ToLatest => None,
     };
     let moved = sqlx::query(statement)
         .bind(grant.owner())
-        .bind(Json(wish))
-        .bind(from_seq)
+        .bind(text)
+        .bind(before)
         .execute(connection)
         .await
         .map_err(postgres("moving the cursor as wished"))?;

@@ -289,6 +289,53 @@ async fn the_cursor_goes_to_either_end_even_if_the_relay_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wish_that_cannot_be_read_is_cleared_and_the_shards_go_on() {
+    let (database, topic) = (Database::fresh().await, kafka::topic().await);
+    let mut connection = database.connect().await;
+    append_many(&mut connection, &topic, 1, 100).await;
+    for refused in [r#"[]"#, r#"{"verb": "dance"}"#, r#"{"from_seq": 1}"#, r#""replay""#] {
+        let wished = wish(&mut connection, 0, refused).await;
+        assert!(wished.unwrap_err().to_string().contains("outbox_cursor_wish_known"), "{refused}");
+    }
+    // What a newer relay's tables let in.
+    connection
+        .execute("alter table messaging.outbox_cursor drop constraint outbox_cursor_wish_known")
+        .await
+        .unwrap();
+    let unreadable = [
+        r#"{"verb": "dance"}"#,
+        r#"{"verb": "replay"}"#,
+        r#"{"verb": "replay", "from_seq": 99999999999999999999.000000000000000001}"#,
+        "7",
+        "[]",
+        "null",
+    ];
+    for (shard, text) in (0..).zip(unreadable) {
+        wish(&mut connection, shard, text).await.unwrap();
+    }
+    let readable = r#"{"verb": "replay", "from_seq": -9223372036854775808, "by": "somebody"}"#;
+    wish(&mut connection, 63, readable).await.unwrap();
+    let relay = Relay::start(&database, &kafka::bootstrap(), &SHORT).await;
+    database.drained().await;
+    let waiting = "select count(*) from messaging.outbox_cursor where wish is not null";
+    assert_eq!(number(&database, waiting).await, 0);
+    let moved = "select bit_or(1::bigint << shard) from messaging.outbox_cursor where moves > 0";
+    assert_eq!(number(&database, moved).await, 1 << 63);
+    relay.stop().await.unwrap();
+    assert_eq!(numbers(&topic).await, (1..=100).collect::<Vec<_>>());
+}
+
+/// Writes a wish as somebody does by hand.
+async fn wish(connection: &mut PgConnection, shard: i16, text: &str) -> sqlx::Result<()> {
+    sqlx::query("update messaging.outbox_cursor set wish = $2::jsonb where shard = $1")
+        .bind(shard)
+        .bind(text)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_relay_hands_everything_to_the_other_until_it_is_resumed() {
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let named = |name: &'static str| [SHORT.as_slice(), &["--name", name]].concat();
