@@ -91,7 +91,8 @@ pub struct Config {
     #[arg(long, env = "RELAY_TRANSACTION_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub transaction_timeout: Duration,
 
-    /// How long a stopping relay waits for Kafka to acknowledge what is on its way.
+    /// How long a stopping relay waits for Kafka to acknowledge what is on its way. Must be longer than the delivery
+    /// timeout, after which nothing is on its way any more.
     #[arg(long, env = "RELAY_DRAIN", default_value = "5s", value_parser = duration)]
     pub drain: Duration,
 
@@ -118,6 +119,10 @@ impl Config {
         }
         if self.linger >= self.delivery_timeout / 2 {
             return refuse("--linger must be shorter than half of --delivery-timeout");
+        }
+        // Otherwise a stop could give up on what Kafka may still acknowledge, and it would be sent again.
+        if self.drain <= self.delivery_timeout {
+            return refuse("--drain must be longer than --delivery-timeout");
         }
         if self.exactly_once && self.delivery_timeout > self.transaction_timeout {
             return refuse("--delivery-timeout must not be longer than --transaction-timeout");
@@ -310,6 +315,15 @@ mod tests {
         assert!(parse(&["--delivery-timeout", "2s"]).check().is_err());
         assert!(parse(&["--renew-every", "1500ms"]).check().is_err());
         assert!(parse(&["--source", "orders=postgres://b/orders"]).check().is_err());
+    }
+
+    #[test]
+    fn a_drain_that_may_end_before_a_delivery_does_is_refused() {
+        for drain in ["500ms", "1s"] {
+            let text = parse(&["--drain", drain]).check().unwrap_err().to_string();
+            assert!(text.contains("--drain must be longer than --delivery-timeout"), "{text}");
+        }
+        assert!(parse(&["--drain", "1001ms"]).check().is_ok());
     }
 
     #[test]

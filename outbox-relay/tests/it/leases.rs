@@ -69,7 +69,16 @@ async fn a_killed_relays_shards_are_taken_over() {
 async fn an_owner_that_stops_hands_over_at_once() {
     let database = Database::fresh().await;
     // With these terms a lease that is not given back would be waited for longer than the test waits.
-    let long = ["--delivery-timeout", "100s", "--lease", "200s", "--renew-every", "200ms"];
+    let long = [
+        "--delivery-timeout",
+        "100s",
+        "--drain",
+        "200s",
+        "--lease",
+        "200s",
+        "--renew-every",
+        "200ms",
+    ];
     let first = Relay::start(&database, &kafka::bootstrap(), &long).await;
     database.is_shared(&[64]).await;
     let second = Relay::start(&database, &kafka::bootstrap(), &long).await;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::Database;
 
 /// Patient enough for a machine that runs many tests at once: no retry, and so no duplicate, by mere slowness.
-const PATIENT: [&str; 4] = ["--delivery-timeout", "15s", "--lease", "20s"];
+const PATIENT: [&str; 6] = ["--delivery-timeout", "15s", "--lease", "20s", "--drain", "20s"];
 
 fn arguments(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Vec<String> {
     let mut arguments: Vec<String> =
