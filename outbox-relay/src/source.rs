@@ -1,7 +1,11 @@
 //! One database from first connection to last: connect, check, wait for the lease, ship, and begin again after any
 //! error. Sources know nothing of each other: one that fails does not stop the rest.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -94,8 +98,13 @@ impl Supervisor {
             None => Ok(()),
             Some(joined) => {
                 let (connection, cluster, grant) = joined?;
-                backoff.reset();
-                self.own(connection, &cluster, &grant, stop).await
+                let joined = Instant::now();
+                let ended = self.own(connection, &cluster, &grant, stop).await;
+                // One that fails as soon as it has joined shall come back ever more slowly.
+                if joined.elapsed() >= self.terms.lease {
+                    backoff.reset();
+                }
+                ended
             }
         }
     }
