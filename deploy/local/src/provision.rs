@@ -11,9 +11,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::error::{Error, Result};
 use crate::postgres;
-use crate::service::{RELAY_ROLE, SERVICES};
+use crate::service::{OPERATOR_ROLE, RELAY_ROLE, SERVICES};
 
-/// Makes a database and a login role per service, and the relay's role, which the services' migrations grant to.
+/// Makes a database and a login role per service, and the roles of the relay and of those who run its verbs: the services'
+/// migrations grant to both.
 pub(crate) async fn databases(postgres_port: u16) -> Result<()> {
     let failed = |action: String| move |source| Error::Postgres { action, source };
     let mut connection = postgres::superuser(postgres_port)
@@ -21,7 +22,7 @@ pub(crate) async fn databases(postgres_port: u16) -> Result<()> {
         .await
         .map_err(failed("connect to Postgres as its superuser".to_owned()))?;
     let services = SERVICES.map(|part| part.name());
-    for role in services.iter().chain([&RELAY_ROLE]) {
+    for role in services.iter().chain([&RELAY_ROLE, &OPERATOR_ROLE]) {
         let create = format!("create role {role} login");
         unless_exists(&mut connection, "select from pg_roles where rolname = $1", role, create)
             .await

@@ -12,6 +12,8 @@ use crate::process::{Part, Spec};
 pub const SERVICES: [Part; 3] = [Part::Products, Part::Delivery, Part::Orders];
 /// The role the relay reads the outboxes with.
 pub(crate) const RELAY_ROLE: &str = "outbox_relay";
+/// The role that people run the relay's verbs with.
+pub(crate) const OPERATOR_ROLE: &str = "outbox_operator";
 
 /// How to run a service or the relay. The caller's own environment is passed on beneath what is set here.
 pub(crate) fn spec(

@@ -155,3 +155,23 @@ fn every_database_of_the_environment_is_made_by_the_init_script() {
         assert!(made.contains(&format!("create database {database} owner {database};")), "{url}");
     }
 }
+
+#[test]
+fn every_role_that_the_migrations_grant_to_is_made_by_the_init_script() {
+    let made = read("postgres-init.sql");
+    let messaging = deploy().join("../migrations/messaging");
+    let migrations = std::fs::read_dir(messaging).unwrap();
+    let text: String =
+        migrations.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let roles: BTreeSet<&str> = text
+        .split("where rolname = '")
+        .skip(1)
+        .filter_map(|rest| rest.split('\'').next())
+        // It is for services that do not own their tables; ours do.
+        .filter(|role| *role != "outbox_writer")
+        .collect();
+    assert!(!roles.is_empty());
+    for role in roles {
+        assert!(made.contains(&format!("create role {role} login")), "{role}");
+    }
+}

@@ -45,12 +45,14 @@ async fn a_second_start_keeps_the_data_and_provisioning_again_changes_nothing() 
     let word: String =
         sqlx::query_scalar("select word from kept").fetch_one(&mut orders).await.unwrap();
     assert_eq!(word, "still here");
-    let relay: bool =
-        sqlx::query_scalar("select exists (select from pg_roles where rolname = 'outbox_relay')")
-            .fetch_one(&mut orders)
-            .await
-            .unwrap();
-    assert!(relay, "the services' migrations grant to this role");
+    let roles: Vec<String> = sqlx::query_scalar(
+        "select rolname::text from pg_roles where rolname like 'outbox%' order by 1",
+    )
+    .fetch_all(&mut orders)
+    .await
+    .unwrap();
+    let granted_to = ["outbox_operator", "outbox_relay"];
+    assert_eq!(roles, granted_to, "the services' migrations grant to these roles");
     let topics = local::all_topics();
     local::Feed::open(stack.kafka_bootstrap(), local::From::Now, topics).await.unwrap();
     stack.stop(&Progress::silent()).await.unwrap();
