@@ -36,6 +36,8 @@ pub enum Verb {
     Replay(Replay),
     /// Begin at either end of the outbox: send all that is there again, or nothing of it.
     ResetCursor(ResetCursor),
+    /// Take wishes back that no relay has carried out yet: of `replay`, `reset-cursor`, `parked retry` and `parked skip`.
+    Withdraw(Withdraw),
     /// Hold shards back until they are resumed; their rows wait in Postgres.
     Pause(Pause),
     /// Let paused shards and drained relays go on: all of both, unless told which.
@@ -287,6 +289,20 @@ pub enum End {
     Latest,
 }
 
+/// The flags of `withdraw`.
+#[derive(Debug, Args)]
+pub struct Withdraw {
+    /// Which databases.
+    #[command(flatten)]
+    pub databases: Databases,
+    /// Only what is wished of the cursors of these shards, as 0-20,35.
+    #[arg(long, conflicts_with = "key")]
+    pub shards: Option<Shards>,
+    /// Only what is wished of the parked rows of this key.
+    #[arg(long)]
+    pub key: Option<String>,
+}
+
 /// The flags of `pause`.
 #[derive(Debug, Args)]
 pub struct Pause {
@@ -386,6 +402,7 @@ mod tests {
             "parked retry --all --key k",
             "parked list --reason ugly",
             "resume --relay r --shards 1",
+            "withdraw --shards 1 --key k",
             "reset-cursor --to the-middle",
         ] {
             assert!(on(refused).is_err(), "{refused}");

@@ -9,6 +9,7 @@ pub mod prepare;
 pub mod replay;
 pub mod reset;
 pub mod status;
+pub mod withdraw;
 
 pub mod choice;
 pub mod error;
@@ -47,6 +48,7 @@ pub async fn carry_out(verb: Verb) -> Result<(), Error> {
         Verb::Parked(Parked::Skip(flags)) => parked::skip::wish(&flags).await,
         Verb::Replay(flags) => replay::wish(&flags).await,
         Verb::ResetCursor(flags) => reset::wish(&flags).await,
+        Verb::Withdraw(flags) => withdraw::withdraw(&flags).await,
         Verb::Pause(flags) => pause::pause(&flags).await,
         Verb::Resume(flags) => pause::resume(&flags).await,
         Verb::Drain(flags) => drain::drain(&flags).await,

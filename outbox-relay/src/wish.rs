@@ -46,7 +46,10 @@ pub async fn carry_out(
         match serde_json::from_str(&wish) {
             Ok(read) => {
                 let shards = carry(connection, grant, &wish, &read).await?;
-                tracing::warn!(source, wish, shards, "moved the cursor, as wished");
+                // None, if it was withdrawn meanwhile.
+                if shards > 0 {
+                    tracing::warn!(source, wish, shards, "moved the cursor, as wished");
+                }
             }
             Err(error) => {
                 let shards = clear(connection, grant, &wish).await?;

@@ -135,47 +135,75 @@ pub(crate) async fn carry_out(
     shards: Shards,
     patience: &Patience,
 ) -> Result<(), Error> {
-    sqlx::query(
-        "update messaging.outbox_cursor
-         set wish = $1
-         where ($2::bigint >> shard) & 1 = 1",
-    )
-    .bind(Json(wish))
-    .bind(shards.mask())
-    .execute(&mut *connection)
-    .await
-    .map_err(doing("wishing for the cursor to be moved"))?;
+    let wished = Wished::write(connection, wish, shards).await?;
     let outcome = waiting::until(connection, patience.wait, async |connection| {
-        Ok(pending(connection, wish, shards).await?.is_empty())
+        Ok(wished.become_of(connection).await?.pending.is_empty())
     })
     .await?;
-    let pending = pending(connection, wish, shards).await?;
-    let moved = shards.without(pending);
+    let Fate { pending, moved } = wished.become_of(connection).await?;
+    let name = &source.name;
     if !moved.is_empty() {
-        say(format!("{}: the cursor of shards {moved} was moved", source.name));
+        say(format!("{name}: the cursor of shards {moved} was moved"));
+    }
+    let withdrawn = shards.without(pending).without(moved);
+    if !withdrawn.is_empty() {
+        say(format!("{name}: the wish for shards {withdrawn} was withdrawn or replaced"));
     }
     if let Some(excuse) = outcome.excuse().filter(|_| !pending.is_empty()) {
-        say(format!("{}: the wish for shards {pending} waits; {excuse}", source.name));
+        say(format!(
+            "{name}: the wish for shards {pending} waits; {excuse}, unless you `withdraw` it"
+        ));
     }
     Ok(())
 }
 
-/// The shards for which this wish still waits.
-async fn pending(
-    connection: &mut PgConnection,
-    wish: &Wish,
-    shards: Shards,
-) -> Result<Shards, Error> {
-    let mask: i64 = sqlx::query_scalar(
-        "select coalesce(bit_or(1::bigint << shard), 0)
-         from messaging.outbox_cursor
-         where ($2::bigint >> shard) & 1 = 1
-           and wish = $1",
-    )
-    .bind(Json(wish))
-    .bind(shards.mask())
-    .fetch_one(connection)
-    .await
-    .map_err(doing("looking after the wish"))?;
-    Ok(Shards::from_mask(mask))
+/// A wish that was written, and how often the cursors had been moved by hand before.
+struct Wished<'a> {
+    wish: &'a Wish,
+    shards: Vec<i16>,
+    moves: Vec<i64>,
+}
+
+/// What has become of a wish, by shards.
+struct Fate {
+    pending: Shards,
+    moved: Shards,
+}
+
+impl<'a> Wished<'a> {
+    async fn write(
+        connection: &mut PgConnection,
+        wish: &'a Wish,
+        shards: Shards,
+    ) -> Result<Self, Error> {
+        let written: Vec<(i16, i64)> = sqlx::query_as(
+            "update messaging.outbox_cursor
+             set wish = $1
+             where ($2::bigint >> shard) & 1 = 1
+             returning shard, moves",
+        )
+        .bind(Json(wish))
+        .bind(shards.mask())
+        .fetch_all(connection)
+        .await
+        .map_err(doing("wishing for the cursor to be moved"))?;
+        let (shards, moves) = written.into_iter().unzip();
+        Ok(Self { wish, shards, moves })
+    }
+
+    async fn become_of(&self, connection: &mut PgConnection) -> Result<Fate, Error> {
+        let (pending, moved): (i64, i64) = sqlx::query_as(
+            "select coalesce(bit_or(1::bigint << shard) filter (where wish = $1), 0),
+                    coalesce(bit_or(1::bigint << shard) filter (where wish is distinct from $1 and moves > before), 0)
+             from messaging.outbox_cursor
+             join unnest($2::smallint[], $3::bigint[]) wished (shard, before) using (shard)",
+        )
+        .bind(Json(self.wish))
+        .bind(&self.shards)
+        .bind(&self.moves)
+        .fetch_one(connection)
+        .await
+        .map_err(doing("looking after the wish"))?;
+        Ok(Fate { pending: Shards::from_mask(pending), moved: Shards::from_mask(moved) })
+    }
 }

@@ -336,6 +336,91 @@ async fn wish(connection: &mut PgConnection, shard: i16, text: &str) -> sqlx::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wish_that_nobody_has_carried_out_can_be_withdrawn() {
+    let (database, topic) = (Database::fresh().await, kafka::topic().await);
+    let mut connection = database.connect().await;
+    append_many(&mut connection, &topic, 1, 100).await;
+    park(&mut connection, 101, "a").await;
+    park(&mut connection, 102, "b").await;
+    let nothing = operator(&database, "withdraw").await;
+    assert_eq!(nothing.fine(), "test: no such wish waits\n");
+
+    let wished = operator(&database, "reset-cursor --to latest --yes").await;
+    assert!(
+        wished.fine().contains("the next one will do it, unless you `withdraw` it"),
+        "{wished:?}"
+    );
+    for key in ["a", "b"] {
+        let wished = operator(&database, &format!("parked skip --key {key} --yes")).await;
+        assert!(
+            wished.err.contains("the next one will do it, unless you `withdraw` it"),
+            "{wished:?}"
+        );
+    }
+    let some = operator(&database, "withdraw --shards 0-9,63").await;
+    let wish = r#"{"verb": "to_latest"}"#;
+    assert_eq!(some.fine(), format!("test: withdrew a wish of shards 0-9,63: {wish}\n"));
+    let one = operator(&database, "withdraw --key a").await;
+    assert_eq!(one.fine(), "test: withdrew the skip of row 101 of key \"a\"\n");
+    let rest = operator(&database, "withdraw").await;
+    assert_eq!(
+        rest.fine(),
+        format!(
+            "test: withdrew a wish of shards 10-62: {wish}\ntest: withdrew the skip of row 102 of key \"b\"\n"
+        )
+    );
+
+    let relay = Relay::start(&database, &kafka::bootstrap(), &SHORT).await;
+    database.drained().await;
+    let late = operator(&database, "withdraw").await;
+    assert_eq!(late.fine(), "test: no such wish waits\n");
+    relay.stop().await.unwrap();
+    assert_eq!((parked(&database).await, numbers(&topic).await), (2, (1..=100).collect()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_wish_is_told_that_it_was_withdrawn() {
+    let database = Database::fresh().await;
+    let mut connection = database.connect().await;
+    append(&mut connection, "t", "k", None).await;
+    park(&mut connection, 2, "k").await;
+    // A relay that never comes to it.
+    connection
+        .execute("insert into messaging.outbox_relay (owner, name, lease_until) values ('r', 'r', 'infinity')")
+        .await
+        .unwrap();
+    let wished = "select (select count(*) from messaging.outbox_cursor where wish is not null)
+                         + (select count(*) from messaging.outbox_parked where wish is not null)";
+    for (words, told) in [
+        ("reset-cursor --to earliest --yes", "the wish for shards 0-63 was withdrawn or replaced"),
+        ("parked skip --key k --yes", "row 2 stays: the wish was withdrawn"),
+    ] {
+        let words = format!("{words} --wait 10m");
+        let withdraw = async {
+            crate::eventually("it is wished", async || number(&database, wished).await > 0).await;
+            operator(&database, "withdraw").await
+        };
+        let (waited, withdrawn) = tokio::join!(operator(&database, &words), withdraw);
+        withdrawn.fine();
+        let text = format!("{}{}", waited.fine(), waited.err);
+        assert!(text.contains(told) && !text.contains("was moved"), "{text}");
+    }
+}
+
+/// Sets a row aside as a relay does.
+async fn park(connection: &mut PgConnection, seq: i64, key: &str) {
+    sqlx::query(
+        "insert into messaging.outbox_parked (seq, shard, event_id, topic, key, headers, created_at, reason)
+         values ($1, get_byte(decode(md5($2), 'hex'), 0) & 63, gen_random_uuid(), 't', $2, '{}', now(), 'too_large')",
+    )
+    .bind(seq)
+    .bind(key)
+    .execute(connection)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_relay_hands_everything_to_the_other_until_it_is_resumed() {
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let named = |name: &'static str| [SHORT.as_slice(), &["--name", name]].concat();
@@ -500,6 +585,7 @@ async fn a_wrong_word_changes_nothing_and_says_what_to_do() {
         ("parked retry --topic nowhere", "see `parked list`"),
         ("drain --relay nobody", "those that do: none"),
         ("resume --relay nobody", "those that do: none"),
+        ("withdraw --only other", "no source is called other: there is test"),
         ("status --only other", "no source is called other: there is test"),
         ("reset-cursor --to latest", "add --yes"),
         ("replay --from 1 --yes --source b=postgres://h/b", "choose among b, test by --only"),

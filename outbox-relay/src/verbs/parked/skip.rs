@@ -8,7 +8,7 @@ use crate::{
     verbs::{
         error::{Error, doing, refuse},
         terminal::{self, count, tell},
-        waiting::{self, Outcome},
+        waiting,
     },
 };
 
@@ -46,18 +46,19 @@ pub async fn wish(flags: &ParkedSkip) -> Result<(), Error> {
         return refuse(format!("the row could not be printed ({error}): nothing was dropped"));
     }
     write(&mut connection, row.seq).await?;
-    let gone = async |connection: &mut PgConnection| is_gone(connection, row.seq).await;
-    let outcome = waiting::until(&mut connection, flags.patience.wait, gone).await?;
-    tell(match outcome {
-        Outcome::Done => format!("{}: dropped row {}", source.name, row.seq),
-        Outcome::NobodyRuns | Outcome::NotYet => {
-            format!(
-                "{}: row {} is marked; {}",
-                source.name,
-                row.seq,
-                outcome.excuse().unwrap_or_default()
-            )
-        }
+    let seq = row.seq;
+    let outcome = waiting::until(&mut connection, flags.patience.wait, async |connection| {
+        Ok(fate(connection, seq).await? != Fate::Waits)
+    })
+    .await?;
+    let name = &source.name;
+    tell(match (fate(&mut connection, seq).await?, outcome.excuse()) {
+        (Fate::Gone, _) => format!("{name}: dropped row {seq}"),
+        (Fate::Stays, _) => format!("{name}: row {seq} stays: the wish was withdrawn"),
+        (Fate::Waits, excuse) => format!(
+            "{name}: row {seq} is marked; {}, unless you `withdraw` it",
+            excuse.unwrap_or_default()
+        ),
     });
     Ok(())
 }
@@ -76,10 +77,27 @@ async fn write(connection: &mut PgConnection, seq: i64) -> Result<(), Error> {
     Ok(())
 }
 
-async fn is_gone(connection: &mut PgConnection, seq: i64) -> Result<bool, Error> {
-    sqlx::query_scalar("select not exists (select from messaging.outbox_parked where seq = $1)")
-        .bind(seq)
-        .fetch_one(connection)
-        .await
-        .map_err(doing("looking after the wish"))
+/// What has become of a row that is to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Gone,
+    Waits,
+    Stays,
+}
+
+async fn fate(connection: &mut PgConnection, seq: i64) -> Result<Fate, Error> {
+    let waits = sqlx::query_scalar::<_, bool>(
+        "select wish is not distinct from 'skip'
+         from messaging.outbox_parked
+         where seq = $1",
+    )
+    .bind(seq)
+    .fetch_optional(connection)
+    .await
+    .map_err(doing("looking after the wish"))?;
+    Ok(match waits {
+        None => Fate::Gone,
+        Some(true) => Fate::Waits,
+        Some(false) => Fate::Stays,
+    })
 }
