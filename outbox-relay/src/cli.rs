@@ -360,6 +360,12 @@ pub struct Doctor {
     /// How Kafka is reached, and as whom.
     #[command(flatten)]
     pub broker: Broker,
+    /// Look at what exactly-once mode needs as well.
+    #[arg(long, env = "RELAY_EXACTLY_ONCE", default_value_t = false)]
+    pub exactly_once: bool,
+    /// The topic of the notes in exactly-once mode.
+    #[arg(long, env = "RELAY_MARKERS_TOPIC", default_value = "outbox-relay.markers")]
+    pub markers_topic: String,
     /// As JSON.
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 pub mod kafka;
 pub mod leases;
+pub mod markers;
 pub mod rights;
 pub mod ring;
 pub mod schema;
@@ -142,6 +143,9 @@ async fn checks(connection: &mut PgConnection, source: &Source, flags: &cli::Doc
     if let Some(servers) = flags.kafka.as_deref().filter(|_| is_there) {
         let ready = kafka::is_ready(connection, source, servers, &flags.broker).await;
         checks.push(Check::made("kafka", ready));
+        if flags.exactly_once {
+            checks.push(Check::made("markers", markers::are_kept(servers, flags).await));
+        }
     }
     checks
 }

@@ -30,10 +30,19 @@ pub(crate) async fn create(name: &str, settings: &[(&str, &str)]) {
 }
 
 pub(crate) async fn create_at(bootstrap: &str, name: &str, settings: &[(&str, &str)]) {
+    create_with(PARTITIONS, bootstrap, name, settings).await;
+}
+
+pub(crate) async fn create_with(
+    partitions: i32,
+    bootstrap: &str,
+    name: &str,
+    settings: &[(&str, &str)],
+) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let topic = settings.iter().fold(
-        NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)),
+        NewTopic::new(name, partitions, TopicReplication::Fixed(1)),
         |topic, (key, value)| topic.set(key, value),
     );
     for result in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {

@@ -561,6 +561,35 @@ async fn the_doctor_names_everything_that_would_lose_invert_or_hold_back_events(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_sees_whether_the_notes_of_exactly_once_mode_are_kept() {
+    let database = Database::fresh().await;
+    let notes = kafka::topic().await;
+    let [missing, kept, lost] = ["missing", "kept", "lost"].map(|end| format!("{notes}_{end}"));
+    kafka::create_with(1, &kafka::bootstrap(), &kept, &[("cleanup.policy", "compact")]).await;
+    kafka::create_with(1, &kafka::bootstrap(), &lost, &[("cleanup.policy", "compact,delete")])
+        .await;
+    // Kafka tells dots and underscores apart in names, but not in those of its metrics.
+    let impossible = kept.replace('_', ".");
+    for (topic, verdict, says) in [
+        (&missing, "ok", "is not there yet: the relay makes it"),
+        (&impossible, "FAIL", "make it, with one partition and cleanup.policy=compact"),
+        (&kept, "ok", "keeps the last note of every relay"),
+        (&lost, "FAIL", "has cleanup.policy=compact,delete"),
+        (&notes, "warn", "has 12 partitions"),
+    ] {
+        let words =
+            format!("doctor --kafka {} --exactly-once --markers-topic {topic}", kafka::bootstrap());
+        for _ in 0..2 {
+            let examined = operator(&database, &words).await;
+            let line = examined.out.lines().find(|line| line.contains("  markers  ")).unwrap();
+            assert!(line.trim_start().starts_with(verdict) && line.contains(says), "{line}");
+        }
+    }
+    let without = operator(&database, &format!("doctor --kafka {}", kafka::bootstrap())).await;
+    assert!(!without.out.contains("  markers  "), "{without:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_word_changes_nothing_and_says_what_to_do() {
     let database = Database::fresh().await;
     let mut connection = database.connect().await;
