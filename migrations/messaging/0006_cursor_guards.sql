@@ -1,4 +1,4 @@
--- What a cursor may say, and of which cluster it says it.
+-- What a cursor may say, of which cluster it says it, and which parked rows it has yet to pass.
 
 -- Transaction numbers mean something on one cluster only. The cursor names it from its first day, so that a copy that is
 -- restored elsewhere is recognised even if no relay has shipped from it yet. One that is ahead of this cluster is such a copy.
@@ -16,3 +16,7 @@ where not coalesce(wish ->> 'verb' in ('replay', 'to_earliest', 'to_latest'), wi
 alter table messaging.outbox_cursor
     add constraint outbox_cursor_wish_known check
         (wish is null or coalesce(wish ->> 'verb' in ('replay', 'to_earliest', 'to_latest'), false));
+
+-- No parked row goes out before an earlier one of its key that is held: of those there are few, and each row that is to go
+-- looks for one.
+create index outbox_parked_held on messaging.outbox_parked (key, seq) where held;

@@ -94,7 +94,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::AnotherCluster`] or [`Error::CursorAhead`] unless told to adopt it.
     pub(crate) async fn check(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        match self.strangeness(connection).await? {
+        match Self::strangeness(connection, self.system_identifier).await? {
             None => self.tell_of_a_new_timeline(connection).await,
             Some(strange) if self.adopt => self.take_over(connection, &strange).await,
             Some(strange) => Err(strange),
@@ -108,8 +108,8 @@ impl Cluster {
     /// # Errors
     /// Postgres'.
     pub(crate) async fn strangeness(
-        &self,
         connection: &mut PgConnection,
+        system_identifier: i64,
     ) -> Result<Option<Error>, Error> {
         let (recorded, seen, reached) = sqlx::query_as::<_, (Option<i64>, Option<String>, String)>(
             "select (select max(system_identifier)
@@ -123,11 +123,11 @@ impl Cluster {
                      limit 1),
                     pg_snapshot_xmax(pg_current_snapshot())::text",
         )
-        .bind(self.system_identifier)
+        .bind(system_identifier)
         .fetch_one(connection)
         .await
         .map_err(postgres("reading the cursor's cluster"))?;
-        let another = |recorded| Error::AnotherCluster { recorded, actual: self.system_identifier };
+        let another = |recorded| Error::AnotherCluster { recorded, actual: system_identifier };
         let ahead = || seen.map(|seen| Error::CursorAhead { seen, reached });
         Ok(recorded.map(another).or_else(ahead))
     }
@@ -162,7 +162,7 @@ impl Cluster {
         ] {
             transaction.execute(statement).await.map_err(adopting())?;
         }
-        if self.strangeness(&mut transaction).await?.is_some() {
+        if Self::strangeness(&mut transaction, self.system_identifier).await?.is_some() {
             sqlx::query(
                 "update messaging.outbox_cursor
                  set system_identifier = $1,

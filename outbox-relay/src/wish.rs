@@ -107,8 +107,17 @@ async fn carry(
                and wish = $2::jsonb
                and $3::bigint is null"
         }
+        // What is kept but not passed is among what is there.
         Wish::ToLatest => {
-            "update messaging.outbox_cursor
+            "with unpassed as (
+                 delete from messaging.outbox_parked parked
+                 using messaging.outbox_cursor cursor
+                 where cursor.shard = parked.shard
+                   and cursor.owner = $1
+                   and cursor.wish = $2::jsonb
+                   and parked.held
+             )
+             update messaging.outbox_cursor
              set acked = pg_current_snapshot(),
                  target = null,
                  sent_seq = null,

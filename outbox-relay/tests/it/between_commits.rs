@@ -109,6 +109,22 @@ async fn a_key_waits_for_its_row_that_the_cursor_has_not_passed() {
     assert_eq!((numbers["a"].as_slice(), numbers["b"].as_slice()), (&[-3, -2][..], &[-1][..]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_sent_to_the_end_leaves_no_row_waiting_to_be_passed() {
+    let (database, topic) = (Database::fresh().await, kafka::topic().await);
+    let mut connection = database.connect().await;
+    let relay = Relay::start(&database, &kafka::bootstrap(), &EXACTLY).await;
+    relay.says("test: shipping").await;
+    park(&mut connection, &topic, &[(-2, "a", true), (-1, "b", false)]).await;
+    connection
+        .execute("update messaging.outbox_cursor set wish = '{\"verb\": \"to_latest\"}'")
+        .await
+        .unwrap();
+    crate::eventually("nothing is parked", async || database.parked().await == 0).await;
+    relay.stop().await.unwrap();
+    assert_eq!(committed(&topic).await.into_keys().collect::<Vec<_>>(), ["b"]);
+}
+
 /// Parks rows as if earlier ones of their keys had been refused once.
 async fn park(connection: &mut PgConnection, topic: &str, rows: &[(i64, &str, bool)]) {
     sqlx::query(

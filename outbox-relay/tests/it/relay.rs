@@ -27,7 +27,7 @@ fn arguments(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Vec<String
     for (name, url) in sources {
         arguments.extend(["--source".to_owned(), format!("{name}={url}")]);
     }
-    if more.contains(&"--exactly-once") {
+    if more.contains(&"--exactly-once") && !more.contains(&"--markers-topic") {
         // Of its own, by the first database's name: what one test leaves open must not hold back another.
         let database = sources[0].1.rsplit('/').next().unwrap();
         arguments.extend(["--markers-topic".to_owned(), format!("{database}.markers")]);
@@ -40,7 +40,7 @@ fn arguments(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Vec<String
 }
 
 pub(crate) fn config(database: &Database, kafka: &str, more: &[&str]) -> Config {
-    let config = Config::parse_from(arguments(&[("test", &database.relay_url())], kafka, more));
+    let config = Config::try_parse_from(arguments(&[("test", &database.relay_url())], kafka, more)).unwrap();
     config.check().unwrap();
     config
 }
@@ -58,7 +58,7 @@ impl Relay {
     }
 
     pub(crate) async fn of(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Self {
-        let config = Config::parse_from(arguments(sources, kafka, more));
+        let config = Config::try_parse_from(arguments(sources, kafka, more)).unwrap();
         config.check().unwrap();
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -40,8 +40,7 @@ pub(crate) async fn is_the_cursors_cluster(connection: &mut PgConnection) -> Res
     .fetch_one(&mut *connection)
     .await
     .map_err(doing("identifying the cluster"))?;
-    let cluster = Cluster { system_identifier, timeline, adopt: false };
-    if let Some(strange) = cluster.strangeness(connection).await? {
+    if let Some(strange) = Cluster::strangeness(connection, system_identifier).await? {
         return Ok(Check::fail("cluster", strange.to_string()));
     }
     Ok(match noted.iter().find(|noted| **noted != timeline) {
