@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::Instant;
+use sqlx::{Executor, PgConnection};
 
 use crate::{
     database::Database,
@@ -19,6 +19,7 @@ async fn three_relays_one_killed_every_few_seconds_lose_and_invert_nothing_and_t
     let kills = if crate::setting("RELAY_FULL").is_some() { 20 } else { 5 };
     let (database, topic) = (Database::fresh().await, kafka::topic().await);
     let start = || Process::start(&database, &kafka::bootstrap(), &terms);
+    let mut clock = Clock::start(&database).await;
     let mut relays = vec![start(), start(), start()];
     let writers = Writers::start(&database, &topic, 8, 60).await;
     let mut takeovers = Vec::new();
@@ -28,7 +29,7 @@ async fn three_relays_one_killed_every_few_seconds_lose_and_invert_nothing_and_t
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..1500))).await;
         let before = database.owners().await;
         let victim = relays.remove(0);
-        let killed = Instant::now();
+        clock.set().await;
         victim.signal(Signal::SIGKILL);
         victim.ended().await;
         crate::eventually("the others have all shards", async || {
@@ -37,7 +38,7 @@ async fn three_relays_one_killed_every_few_seconds_lose_and_invert_nothing_and_t
                 && database.owners().await.iter().all(|owner| before.contains(owner))
         })
         .await;
-        takeovers.push(killed.elapsed());
+        takeovers.push(clock.read().await);
         relays.push(start());
     }
     let versions = writers.end().await;
@@ -49,7 +50,55 @@ async fn three_relays_one_killed_every_few_seconds_lose_and_invert_nothing_and_t
     }
     let verdict = kafka::judge(&kafka::read(&kafka::bootstrap(), &topic).await, &versions);
     assert_eq!((verdict.lost, verdict.inverted), (0, 0), "{verdict:?}");
-    assert!(takeovers.iter().all(|took| *took < Duration::from_secs(3)), "{takeovers:?}");
+    assert!(takeovers.iter().all(|seconds| *seconds < 3.0), "{takeovers:?}");
+}
+
+/// Measures takeovers by the database's own clock: what a test needs to see that one is over is no part of it.
+struct Clock {
+    connection: PgConnection,
+    set: String,
+}
+
+impl Clock {
+    async fn start(database: &Database) -> Self {
+        let mut connection = database.connect().await;
+        connection
+            .execute(
+                "create table taken (at timestamptz not null);
+                 grant insert on taken to outbox_relay;
+                 create function note() returns trigger language plpgsql as $$
+                 begin
+                     insert into taken values (clock_timestamp());
+                     return new;
+                 end $$;
+                 create trigger taking
+                 after update of owner on messaging.outbox_cursor
+                 for each row
+                 when (new.owner <> coalesce(old.owner, ''))
+                 execute function note()",
+            )
+            .await
+            .unwrap();
+        Self { connection, set: String::new() }
+    }
+
+    async fn set(&mut self) {
+        self.set = sqlx::query_scalar("select clock_timestamp()::text")
+            .fetch_one(&mut self.connection)
+            .await
+            .unwrap();
+    }
+
+    /// The seconds until the last shard was taken.
+    async fn read(&mut self) -> f64 {
+        sqlx::query_scalar(
+            "select extract(epoch from max(at) - $1::timestamptz)::float8 from taken",
+        )
+        .bind(&self.set)
+        .fetch_one(&mut self.connection)
+        .await
+        .unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
