@@ -21,7 +21,7 @@ pub struct Table {
     pub topic: String,
     /// `text`.
     pub key: String,
-    /// `jsonb`, an object.
+    /// `json` or `jsonb`, an object.
     pub headers: String,
     /// `bytea`, `text`, `json` or `jsonb`.
     pub payload: String,

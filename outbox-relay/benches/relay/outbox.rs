@@ -7,11 +7,12 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::event::{Event, HEADERS};
 
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     include_str!("../../../migrations/messaging/0001_outbox.sql"),
     include_str!("../../../migrations/messaging/0004_relay_privileges.sql"),
     include_str!("../../../migrations/messaging/0005_relays.sql"),
     include_str!("../../../migrations/messaging/0006_cursor_guards.sql"),
+    include_str!("../../../migrations/messaging/0007_headers_as_stored.sql"),
 ];
 
 /// The header that the event router makes of the event's id, by the name `id`.
@@ -64,7 +65,7 @@ async fn append_ours(
     let headers: Vec<String> = events.iter().map(Event::headers_json).collect();
     sqlx::query(
         "insert into messaging.outbox (topic, event_id, key, payload, headers)
-         select $1, event_id, key, payload, headers::jsonb
+         select $1, event_id, key, payload, headers::json
          from unnest($2::uuid[], $3::text[], $4::bytea[], $5::text[])
              with ordinality as event (event_id, key, payload, headers, position)
          order by position",

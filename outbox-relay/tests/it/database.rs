@@ -9,6 +9,7 @@ const OUTBOX: &str = include_str!("../../../migrations/messaging/0001_outbox.sql
 const PRIVILEGES: &str = include_str!("../../../migrations/messaging/0004_relay_privileges.sql");
 const RELAYS: &str = include_str!("../../../migrations/messaging/0005_relays.sql");
 const GUARDS: &str = include_str!("../../../migrations/messaging/0006_cursor_guards.sql");
+const HEADERS: &str = include_str!("../../../migrations/messaging/0007_headers_as_stored.sql");
 
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -23,6 +24,13 @@ impl Database {
 
     /// On the server of that superuser's URL.
     pub(crate) async fn on(server: &str) -> Self {
+        let database = Self::with_binary_headers(server).await;
+        database.keep_headers_as_stored().await;
+        database
+    }
+
+    /// As it was while the headers were `jsonb`.
+    pub(crate) async fn with_binary_headers(server: &str) -> Self {
         let server: PgConnectOptions = server.parse().unwrap();
         let name = format!("relay_{}", Uuid::now_v7().simple());
         let mut admin = server.clone().connect().await.unwrap();
@@ -50,6 +58,14 @@ impl Database {
             .unwrap();
         owner.close().await.unwrap();
         database
+    }
+
+    /// Makes `json` of the headers, in a transaction as a service's start does.
+    pub(crate) async fn keep_headers_as_stored(&self) {
+        let mut owner = self.connect().await;
+        let mut transaction = owner.begin().await.unwrap();
+        transaction.execute(HEADERS).await.unwrap();
+        transaction.commit().await.unwrap();
     }
 
     /// As a service connects: the owner of the tables.

@@ -35,7 +35,7 @@ pub async fn append(conn: &mut PgConnection, events: &[Outgoing]) -> sqlx::Resul
     // Ordered by ordinality, so that the sequence follows the decisions.
     sqlx::query(
         "insert into messaging.outbox (event_id, topic, key, headers, payload)
-         select event_id, topic, key, headers::jsonb, payload
+         select event_id, topic, key, headers::json, payload
          from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[])
              with ordinality as event (event_id, topic, key, headers, payload, position)
          order by position",
