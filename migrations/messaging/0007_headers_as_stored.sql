@@ -2,8 +2,8 @@
 -- text; making it anew of jsonb was a third of what reading a row cost Postgres. The order of the headers and their
 -- repetitions are now the writer's. Text that json takes and jsonb does not (half a surrogate pair) parks its key.
 --
--- On a live outbox this rewrites the ring and its indexes while inserts wait: some seconds for a million rows, nothing for a
--- ring that is shipped and emptied, which it is within minutes of a quiet hour. The relay ships headers of both types, and
+-- On a live outbox this rewrites the ring and its indexes while inserts wait: half a minute for a million rows on a busy disk,
+-- nothing for a ring that is shipped and emptied, which it is within minutes of a quiet hour. The relay ships headers of both types, and
 -- writers that cast to jsonb go on working, so nothing else has to change with it. A relay that runs meanwhile starts anew,
 -- since its prepared statements return another type, and reads on from its cursor: xid and seq of the rows do not change.
 -- Behind a long reader it gives up rather than let every insert queue behind itself: run it again then.
