@@ -92,7 +92,7 @@ fn parse(json: &[u8]) -> Result<OwnedHeaders, serde_json::Error> {
     }
 }
 
-/// What nearly all headers are, at a third of the cost: strings without an escape. Postgres has seen to it that the text is
+/// What nearly all headers are: strings without an escape. Postgres has seen to it that the text is
 /// JSON; None is anything else, for the parser that knows all of it.
 fn plain(json: &str) -> Option<OwnedHeaders> {
     if json.contains('\\') {
