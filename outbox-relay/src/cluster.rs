@@ -13,7 +13,8 @@ pub async fn connect(database: &Database) -> Result<PgConnection, Error> {
     let mut connection = options.connect().await.map_err(postgres("connecting"))?;
     // The planner overrates the read by xid arrays: compiling costs 16 ms a poll, parallel workers 6 ms, and generic
     // plans are four times slower. The children have no statistics, so anything but an
-    // index in its order would be a guess. A relay that is stopped while it takes the lease shall not lock out the others.
+    // index in its order would be a guess. What is recorded of Kafka must outlive a crash. A relay that is stopped while it takes the lease shall not lock
+    // out the others.
     connection
         .execute(
             "set jit = off;
@@ -22,6 +23,7 @@ pub async fn connect(database: &Database) -> Result<PgConnection, Error> {
              set enable_seqscan = off;
              set enable_bitmapscan = off;
              set work_mem = '64MB';
+             set synchronous_commit = on;
              set default_transaction_isolation = 'read committed';
              set idle_in_transaction_session_timeout = '2s';
              set statement_timeout = '30s'",

@@ -124,6 +124,16 @@ impl Transactions<'_> {
         self.page().await
     }
 
+    /// Sees to it that no transaction number which the note counts as past is ever given out again. Postgres forgets in a crash
+    /// what was rolled back a moment before, but not a commit, nor any number before it.
+    async fn anchor(&mut self) -> Result<(), Error> {
+        sqlx::query("select pg_logical_emit_message(true, 'outbox-relay', '')")
+            .execute(&mut *self.connection)
+            .await
+            .map_err(postgres("anchoring the note"))?;
+        Ok(())
+    }
+
     /// In this order: what must not be sent is kept in Postgres; what is sent and the note of the position count together;
     /// the cursor follows.
     async fn page(&mut self) -> Result<(), Error> {
@@ -145,6 +155,7 @@ impl Transactions<'_> {
             let (lanes, parked) = (self.ledger.lanes(), self.ledger.set_aside());
             let marker = Marker::at(self.cluster, &lanes, &self.moves, parked).encode()?;
             self.producer.note(&self.config.markers_topic, self.grant.owner(), Some(&marker))?;
+            self.anchor().await?;
             self.commit(&page).await?;
             self.budget.grow();
         }

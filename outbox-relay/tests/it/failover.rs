@@ -31,6 +31,44 @@ async fn nor_does_a_note_of_the_old_timeline_skip_any_in_exactly_once_mode() {
     fail_over(&EXACTLY).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_counts_in_kafka_only_once_postgres_cannot_forget_its_numbers() {
+    let (primary, topic) = (Database::fresh().await, kafka::topic().await);
+    // A server of its own, since its settings change.
+    let server = Standby::of(&primary).await;
+    let database = primary.on_port(server.port);
+    let mut connection = database.connect().await;
+    connection.execute("select pg_promote()").await.unwrap();
+    let patient = [&EXACTLY[..], &["--lease", "60s"]].concat();
+    let relay = Relay::start(&database, &kafka::bootstrap(), &patient).await;
+    append_many(&mut connection, &topic, 1, 1).await;
+    database.drained().await;
+
+    // From now on no commit is certain: the one to confirm it never comes.
+    connection.execute("set synchronous_commit = local").await.unwrap();
+    connection.execute("alter system set synchronous_standby_names = 'nobody'").await.unwrap();
+    connection.execute("select pg_reload_conf()").await.unwrap();
+    append_many(&mut connection, &topic, 2, 1).await;
+    crate::eventually("the page waits for Postgres", async || {
+        sqlx::query_scalar(
+            "select exists (
+                 select from pg_stat_activity
+                 where wait_event = 'SyncRep'
+                   and query like '%pg_logical_emit_message%')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+    })
+    .await;
+    assert_eq!(kafka::read_committed(&kafka::bootstrap(), &topic).await.len(), 1);
+    connection.execute("alter system reset synchronous_standby_names").await.unwrap();
+    connection.execute("select pg_reload_conf()").await.unwrap();
+    database.drained().await;
+    relay.stop().await.unwrap();
+    assert_eq!(kafka::read_committed(&kafka::bootstrap(), &topic).await.len(), 2);
+}
+
 async fn fail_over(settings: &[&str]) {
     let (primary, topic) = (Database::fresh().await, kafka::topic().await);
     let mut connection = primary.connect().await;
