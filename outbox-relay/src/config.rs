@@ -117,8 +117,8 @@ impl Config {
                 "--renew-every must be at most half of what --lease is longer than --delivery-timeout",
             );
         }
-        if self.linger >= self.delivery_timeout / 2 {
-            return refuse("--linger must be shorter than half of --delivery-timeout");
+        if self.linger >= self.delivery_timeout / 4 {
+            return refuse("--linger must be shorter than a quarter of --delivery-timeout");
         }
         // Otherwise a stop could give up on what Kafka may still acknowledge, and it would be sent again.
         if self.drain <= self.delivery_timeout {

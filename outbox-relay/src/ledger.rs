@@ -111,8 +111,17 @@ impl Ledger {
 
     /// Whether exactly one row is on its way, so that a refusal can mean no other.
     pub fn has_one_on_its_way(&self) -> bool {
+        self.on_their_way().take(2).count() == 1
+    }
+
+    /// Whether any row is on its way.
+    pub fn has_some_on_their_way(&self) -> bool {
+        self.on_their_way().next().is_some()
+    }
+
+    fn on_their_way(&self) -> impl Iterator<Item = &Entry> {
         let sent = |entry: &&Entry| matches!(entry, Entry::Row { state: State::Sent, .. });
-        self.entries.iter().filter(sent).take(2).count() == 1
+        self.entries.iter().filter(sent)
     }
 
     /// The following rows of these shards belong to the window that ends with this snapshot.

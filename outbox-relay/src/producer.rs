@@ -3,7 +3,10 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -208,6 +211,11 @@ impl Producer {
             .map_err(kafka(action))
     }
 
+    /// Whether anything of this producer has arrived yet.
+    pub fn is_proven(&self) -> bool {
+        self.reports.proven.load(Ordering::Relaxed)
+    }
+
     /// Waits for a report, or returns at once if there is one that was not collected.
     pub async fn reported(&self) {
         self.reports.arrived.notified().await;
@@ -273,6 +281,7 @@ struct Deliveries {
 #[derive(Default)]
 struct Reports {
     report: Mutex<Report>,
+    proven: AtomicBool,
     trouble: Trouble,
     arrived: Notify,
 }
@@ -323,7 +332,10 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
         let mut report = self.reports.lock();
         let first = report.delivered.is_empty() && report.failure.is_none();
         match result {
-            Ok(_) => report.delivered.push(ordinal),
+            Ok(_) => {
+                self.reports.proven.store(true, Ordering::Relaxed);
+                report.delivered.push(ordinal);
+            }
             Err((error, message)) if report.failure.is_none() => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 report.failure = Some(Failure {

@@ -40,7 +40,8 @@ fn arguments(sources: &[(&str, &str)], kafka: &str, more: &[&str]) -> Vec<String
 }
 
 pub(crate) fn config(database: &Database, kafka: &str, more: &[&str]) -> Config {
-    let config = Config::try_parse_from(arguments(&[("test", &database.relay_url())], kafka, more)).unwrap();
+    let config =
+        Config::try_parse_from(arguments(&[("test", &database.relay_url())], kafka, more)).unwrap();
     config.check().unwrap();
     config
 }
