@@ -253,6 +253,9 @@ fn settings(config: &Config) -> Result<ClientConfig, Error> {
     settings
         .set("acks", "all")
         .set("enable.idempotence", "true")
+        // One batch after the other. A broker takes any batch as the first of a producer that it knows nothing of on a
+        // partition: it may refuse one for a moment and take the next, from which the client concludes that both have arrived.
+        .set("max.in.flight.requests.per.connection", "1")
         .set("partitioner", "murmur2_random")
         .set("allow.auto.create.topics", "false")
         .set("compression.type", &config.compression)

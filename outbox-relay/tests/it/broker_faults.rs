@@ -1,6 +1,11 @@
 //! A broker that goes away and comes back: nothing is lost, nothing overtakes.
 
-use rdkafka::mocking::MockCluster;
+use std::time::Duration;
+
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 
 use crate::{
     database::{Database, append_many},
@@ -47,4 +52,29 @@ async fn kafka_may_come_after_the_relay() {
     broker.broker_up(1).unwrap();
     database.drained().await;
     relay.stop().await.unwrap();
+}
+
+/// A broker that knows nothing of a producer takes any batch of its as the first: it refuses one, and takes the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_refused_for_a_moment_is_not_taken_for_delivered_when_the_next_one_is() {
+    let (database, broker) = (Database::fresh().await, MockCluster::new(1).unwrap());
+    broker.create_topic("t", 1, 1).unwrap();
+    let mut connection = database.connect().await;
+    let relay = Relay::start(&database, &broker.bootstrap_servers(), &[]).await;
+    append_many(&mut connection, "t", 1, 1).await;
+    database.drained().await;
+    // So that there would be several on their way.
+    broker.broker_round_trip_time(1, Duration::from_millis(30)).unwrap();
+    for round in 0..5 {
+        broker.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION],
+        );
+        append_many(&mut connection, "t", 2 + round * 10_000, 10_000).await;
+        database.drained().await;
+    }
+    relay.stop().await.unwrap();
+    let numbers = kafka::first_by_key(&kafka::read(&broker.bootstrap_servers(), "t").await);
+    assert_eq!(numbers.values().map(Vec::len).sum::<usize>(), 50_001);
+    assert!(numbers.values().all(|numbers| numbers.is_sorted()));
 }
