@@ -259,9 +259,11 @@ impl Shipment<'_> {
 
     /// Half of the client's own time-out: all that is on its way is given up together, long before the client gives up one
     /// event by itself and lets the next one through. Its guarantee of no gaps does not cover that
-    /// (librdkafka, `enable.gapless.guarantee`), and a busy machine may look here late.
+    /// (librdkafka, `enable.gapless.guarantee`), and a busy machine may look here late. The first row has nothing behind it,
+    /// and the client's way to Kafka yet before it.
     fn patience(&self) -> Duration {
-        self.config.delivery_timeout / 2
+        let patience = self.config.delivery_timeout;
+        if self.producer.is_proven() { patience / 2 } else { patience }
     }
 
     fn wake_at(&self) -> Instant {
