@@ -22,7 +22,7 @@ async fn a_killed_relay_loses_nothing_and_repeats_at_most_what_was_on_its_way() 
     let window = 256;
     let bounded = [SHORT.as_slice(), &["--in-flight-bytes", "65536"]].concat();
     let late_cursor = [bounded.as_slice(), &["--record-every", "400ms"]].concat();
-    let late_send = [bounded.as_slice(), &["--record-every", "1ms", "--linger", "300ms"]].concat();
+    let late_send = [bounded.as_slice(), &["--record-every", "1ms", "--linger", "200ms"]].concat();
     let kills = [&late_cursor, &late_send, &late_cursor, &late_send];
     for arguments in kills {
         let relay = Process::start(&database, &kafka::bootstrap(), arguments);

@@ -37,6 +37,7 @@ async fn a_page_counts_in_kafka_only_once_postgres_cannot_forget_its_numbers() {
     // A server of its own, since its settings change.
     let server = Standby::of(&primary).await;
     let database = primary.on_port(server.port);
+    server.cut_off(&database).await;
     let mut connection = database.connect().await;
     connection.execute("select pg_promote()").await.unwrap();
     let patient = [&EXACTLY[..], &["--lease", "60s"]].concat();

@@ -333,7 +333,7 @@ async fn a_killed_relay_loses_nothing_of_a_foreign_table() {
     let writers = Writers::start(&foreign.database, &kind, 8, 40).await;
     let often =
         [SHORT.as_slice(), &["--in-flight-bytes", "65536", "--rotate-every", "100ms"]].concat();
-    for more in [["--record-every", "400ms"], ["--linger", "300ms"]] {
+    for more in [["--record-every", "400ms"], ["--linger", "200ms"]] {
         let relay = foreign.process(&[often.as_slice(), &more].concat());
         let before = kafka::read(&kafka::bootstrap(), &topic).await.len();
         crate::eventually("the relay makes progress", async || {
