@@ -258,7 +258,7 @@ impl Redrive<'_> {
         let waiting: Vec<String> = waiting.into_iter().map(|(key,)| key).collect();
         let Some(first) = waiting.first() else { return Ok(Vec::new()) };
         let tried = self.send(&BTreeSet::from([first.clone()]), 1).await?;
-        Ok(if tried == Page::Full { waiting } else { Vec::new() })
+        Ok(if matches!(tried, Page::Sent { .. }) { waiting } else { Vec::new() })
     }
 
     /// Sends the rows of these keys, page by page. A key that is refused again is no longer among them.
@@ -271,7 +271,9 @@ impl Redrive<'_> {
         while !keys.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             match self.send(keys, size).await? {
                 Page::Last => break,
-                Page::Full => {}
+                // A key that never rests is never done: what comes in now goes out while the shipping waits.
+                Page::Sent { caught_up: true } if deadline.is_none() => break,
+                Page::Sent { .. } => size = PAGE.min(size * 2),
                 // Kafka may have refused this one only because of another in the same batch: one by one, then.
                 Page::Refused { precise: false, .. } => size = 1,
                 Page::Refused { key, precise: true, .. } => {

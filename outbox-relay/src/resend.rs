@@ -97,7 +97,7 @@ impl Resend<'_> {
         if arrived.is_empty() {
             return Err(Error::Stalled(self.config.delivery_timeout));
         }
-        Ok(Page::Full)
+        Ok(Page::Sent { caught_up: i64::try_from(rows.len()).is_ok_and(|rows| rows < limit) })
     }
 
     /// Drops what is queued, and the connection. Nothing is sent after this.
@@ -214,8 +214,11 @@ impl Resend<'_> {
 /// What became of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Page {
-    /// There may be more.
-    Full,
+    /// Rows went out.
+    Sent {
+        /// Whether there were no more of them when they were read.
+        caught_up: bool,
+    },
     /// There was nothing any more.
     Last,
     /// A row was refused.

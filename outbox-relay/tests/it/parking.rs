@@ -120,7 +120,7 @@ async fn a_parked_key_that_never_rests_is_freed_in_order_all_the_same() {
     database.progress(20).await;
     broker.request_errors(
         RDKafkaApiKey::Produce,
-        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 6],
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 12],
     );
     crate::eventually("a key is parked", async || parked(&database, "t").await > 30).await;
     wish(&mut database.connect().await, "retry").await;
