@@ -41,6 +41,7 @@ const REACH: Duration = Duration::from_secs(2);
 pub struct Producer {
     client: Arc<ThreadedProducer<Deliveries>>,
     reports: Arc<Reports>,
+    delivery_timeout: Duration,
 }
 
 impl std::fmt::Debug for Producer {
@@ -112,7 +113,8 @@ impl Producer {
         let client = settings
             .create_with_context::<_, ThreadedProducer<_>>(context)
             .map_err(kafka("setting up the producer"))?;
-        Ok(Self { client: Arc::new(client), reports })
+        let delivery_timeout = config.delivery_timeout;
+        Ok(Self { client: Arc::new(client), reports, delivery_timeout })
     }
 
     /// Waits until a broker answers; its answer also starts the client's request for a producer id.
@@ -216,6 +218,14 @@ impl Producer {
         self.reports.proven.load(Ordering::Relaxed)
     }
 
+    /// How long an event may be on its way before everything is given up. Half of the client's own time-out: all goes
+    /// together, long before the client gives up one event by itself and lets the next one through. Its guarantee of no gaps
+    /// does not cover that (librdkafka, `enable.gapless.guarantee`), and a busy machine may look here late. The first event
+    /// has nothing behind it, since it goes alone, and the client's way to Kafka yet before it.
+    pub fn patience(&self) -> Duration {
+        if self.is_proven() { self.delivery_timeout / 2 } else { self.delivery_timeout }
+    }
+
     /// Waits for a report, or returns at once if there is one that was not collected.
     pub async fn reported(&self) {
         self.reports.arrived.notified().await;
@@ -228,7 +238,7 @@ impl Producer {
 
     /// Drops what is queued and the connections, and returns the last reports. Nothing is sent after this.
     pub async fn close(self) -> Report {
-        let Self { client, reports } = self;
+        let Self { client, reports, .. } = self;
         // The client waits for its threads: not on a thread that others share.
         if let Err(error) = tokio::task::spawn_blocking(move || drop(client)).await {
             tracing::error!(error = %error, "closing the producer failed");

@@ -1,6 +1,6 @@
 //! Sending parked rows again, page by page: what has arrived is deleted, and no row goes before an earlier one of its key.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use tokio::{sync::Mutex, time::timeout};
@@ -97,7 +97,10 @@ impl Resend<'_> {
         if arrived.is_empty() {
             return Err(Error::Stalled(self.config.delivery_timeout));
         }
-        Ok(Page::Sent { caught_up: i64::try_from(rows.len()).is_ok_and(|rows| rows < limit) })
+        let all = arrived.len() == rows.len();
+        Ok(Page::Sent {
+            caught_up: all && i64::try_from(rows.len()).is_ok_and(|rows| rows < limit),
+        })
     }
 
     /// Drops what is queued, and the connection. Nothing is sent after this.
@@ -136,7 +139,7 @@ impl Resend<'_> {
     }
 
     /// Hands rows to Kafka up to the first that goes to another topic, so that no later row of a key can overtake an
-    /// earlier one that fails, and waits for all of them. Returns the rows that have arrived, and the one that was refused.
+    /// earlier one that fails, and waits for all of them. The first of a producer goes alone, see [`Producer::patience`]. Returns the rows that have arrived, and the one that was refused.
     async fn deliver(
         &self,
         producer: &Producer,
@@ -151,7 +154,7 @@ impl Resend<'_> {
         let (arrived, failure) = if self.config.exactly_once {
             self.commit(producer, &sent).await?
         } else {
-            collect(producer, sent.len(), self.config.delivery_timeout * 2).await?
+            collect(producer, sent.len()).await?
         };
         if let Some(Failure { ordinal, code, .. }) = failure {
             let Verdict::Park(reason) = of_kafka(code) else {
@@ -172,7 +175,9 @@ impl Resend<'_> {
         let mut topic = None;
         for row in rows {
             let event = Event::read(row).map_err(postgres("reading a parked row"))?;
-            if *topic.get_or_insert(event.topic) != event.topic || !self.grant.may_send() {
+            let first_waits = !producer.is_proven() && !sent.is_empty();
+            let same_topic = *topic.get_or_insert(event.topic) == event.topic;
+            if first_waits || !same_topic || !self.grant.may_send() {
                 break;
             }
             let moves = row.try_get("moves").map_err(postgres("reading a parked row"))?;
@@ -260,7 +265,6 @@ impl Refusal {
 async fn collect(
     producer: &Producer,
     count: usize,
-    patience: Duration,
 ) -> Result<(Vec<usize>, Option<Failure>), Error> {
     let mut arrived = Vec::new();
     let wait = async {
@@ -277,6 +281,7 @@ async fn collect(
         }
         None
     };
+    let patience = producer.patience();
     match timeout(patience, wait).await {
         Ok(failure) => Ok((arrived, failure)),
         Err(_) => Err(Error::Stalled(patience)),

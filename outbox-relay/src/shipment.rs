@@ -144,7 +144,7 @@ impl Shipment<'_> {
             return Err(error);
         }
         match self.ledger.oldest() {
-            Some(sent_at) if sent_at.elapsed() > self.patience() => {
+            Some(sent_at) if sent_at.elapsed() > self.producer.patience() => {
                 Err(Error::Stalled(sent_at.elapsed()))
             }
             _ => Ok(()),
@@ -162,7 +162,7 @@ impl Shipment<'_> {
         let mut topics: Vec<(String, u64)> = Vec::new();
         self.ledger.window(shards, &chunk.target);
         while let Some(row) = chunk.rows.get(*next) {
-            // The first row goes alone: while the client still looks for its way it could give that one up, and send the next.
+            // While the client still looks for its way it could give up the first row, and send the next.
             let first_waits = !self.producer.is_proven() && self.ledger.has_some_on_their_way();
             if first_waits
                 || !self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded())
@@ -243,7 +243,7 @@ impl Shipment<'_> {
     /// Interrupted when what is on its way may be late: a slow Postgres must not keep this from noticing a slow Kafka. It is
     /// still due then.
     async fn record(&mut self) -> Result<(), Error> {
-        let (grant, table, patience) = (self.grant, &self.source.table, self.patience());
+        let (grant, table, patience) = (self.grant, &self.source.table, self.producer.patience());
         let late = self.ledger.oldest().map(|sent_at| sent_at + patience);
         let recorded = recording::record(self.connection, grant, table, self.ledger, self.parking);
         match late {
@@ -257,18 +257,9 @@ impl Shipment<'_> {
         Ok(())
     }
 
-    /// Half of the client's own time-out: all that is on its way is given up together, long before the client gives up one
-    /// event by itself and lets the next one through. Its guarantee of no gaps does not cover that
-    /// (librdkafka, `enable.gapless.guarantee`), and a busy machine may look here late. The first row has nothing behind it,
-    /// and the client's way to Kafka yet before it.
-    fn patience(&self) -> Duration {
-        let patience = self.config.delivery_timeout;
-        if self.producer.is_proven() { patience / 2 } else { patience }
-    }
-
     fn wake_at(&self) -> Instant {
         let record = self.behind_since.map(|since| since + self.config.record_every);
-        let stalled = self.ledger.oldest().map(|sent_at| sent_at + self.patience());
+        let stalled = self.ledger.oldest().map(|sent_at| sent_at + self.producer.patience());
         // Rows that wait for a late renewal of the lease go as soon as it is there.
         let renewed =
             (self.current.is_some() && !self.grant.may_send()).then(|| Instant::now() + SOON);
