@@ -154,76 +154,74 @@ impl Shipment<'_> {
     /// Hands rows to Kafka's client while the lease lasts and there is room. Rows of parked keys are set aside; whether there
     /// were any.
     fn fill(&mut self) -> Result<bool, Error> {
-        let Some((chunk, next)) = &mut self.current else { return Ok(false) };
-        let mut set_aside = false;
-        let shards = chunk.shards;
-        let now = Instant::now();
+        let Some((chunk, mut next)) = self.current.take() else { return Ok(false) };
+        let (now, first) = (Instant::now(), next);
         let note_every = if chunk.rows.len() > NOTE_EVERY { NOTE_EVERY } else { 1 };
-        let mut topics: Vec<(String, u64)> = Vec::new();
-        self.ledger.window(shards, &chunk.target);
-        while let Some(row) = chunk.rows.get(*next) {
-            // While the client still looks for its way it could give up the first row, and send the next.
-            let first_waits = !self.producer.is_proven() && self.ledger.has_some_on_their_way();
-            if first_waits
-                || !self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded())
-                || !self.grant.may_send()
-            {
-                break;
-            }
+        let mut set_aside = false;
+        let mut topics: Vec<(&str, u64)> = Vec::new();
+        self.ledger.window(chunk.shards, &chunk.target);
+        while let Some(row) = chunk.rows.get(next).filter(|_| self.has_room()) {
             let event = Event::read(row).map_err(postgres("reading a row"))?;
-            let weight = event.weight();
-            let held = match self.parking.holds(&event) {
-                Some(reason) => Some(reason),
-                None => {
-                    let ordinal = self.ledger.sent(shards, event.seq, weight, now);
-                    match self.producer.send(&event, ordinal)? {
-                        Sent::Queued => None,
-                        Sent::Full => {
-                            self.ledger.unsend();
-                            break;
-                        }
-                        // Of every event of the topic, then: see first whether that is so.
-                        Sent::Refused(reason) if reason.is_the_topics() => {
-                            self.ledger.unsend();
-                            return Err(event.refused(reason));
-                        }
-                        Sent::Refused(reason) => {
-                            self.ledger.unsend();
-                            self.parking.refuse(event.seq, event.topic, event.key, reason);
-                            Some(reason)
-                        }
-                    }
-                }
-            };
-            if let Some(reason) = held {
-                set_aside = true;
-                self.ledger.aside(shards, event.seq, weight, now);
-                self.parking.set_aside(&event, reason);
-                self.metrics.parked(reason);
-                parking::say(self.source, &event, reason);
+            match self.offer(chunk.shards, &event, now)? {
+                Offered::Full => break,
+                Offered::SetAside => set_aside = true,
+                Offered::Queued => count(&mut topics, event.topic),
             }
-            if let (0, Some(claimed_at)) = (*next % note_every, chunk.claimed_at) {
+            if let (0, Some(claimed_at)) = (next % note_every, chunk.claimed_at) {
                 self.metrics.waited((claimed_at - event.created_at).to_std().unwrap_or_default());
             }
-            match topics.iter_mut().find(|(topic, _)| topic == event.topic) {
-                _ if held.is_some() => {}
-                Some((_, count)) => *count += 1,
-                None => topics.push((event.topic.to_owned(), 1)),
-            }
-            *next += 1;
-            self.window_rows += 1;
+            next += 1;
         }
-        let (all_sent, ends) = (*next == chunk.rows.len(), chunk.ends);
         for (topic, count) in topics {
-            self.metrics.sent(&topic, count);
+            self.metrics.sent(topic, count);
         }
-        if all_sent {
-            self.current = None;
-            if ends {
-                self.end_window(shards);
-            }
+        self.metrics.in_flight(self.ledger.in_flight());
+        self.window_rows += (next - first) as u64;
+        if next < chunk.rows.len() {
+            self.current = Some((chunk, next));
+        } else if chunk.ends {
+            self.end_window(chunk.shards);
         }
         Ok(set_aside)
+    }
+
+    /// The first row goes alone: while the client still looks for its way it could give that one up, and send the next.
+    fn has_room(&self) -> bool {
+        (self.producer.is_proven() || !self.ledger.has_some_on_their_way())
+            && self.budget.admits(self.ledger.in_flight(), self.ledger.unrecorded())
+            && self.grant.may_send()
+    }
+
+    /// Hands one event to Kafka's client, or sets it aside if its key is parked or the client refuses it.
+    fn offer(&mut self, shards: Shards, event: &Event<'_>, now: Instant) -> Result<Offered, Error> {
+        let weight = event.weight();
+        let reason = match self.parking.holds(event) {
+            Some(reason) => reason,
+            None => {
+                let ordinal = self.ledger.sent(shards, event.seq, weight, now);
+                let sent = self.producer.send(event, ordinal)?;
+                if sent == Sent::Queued {
+                    return Ok(Offered::Queued);
+                }
+                self.ledger.unsend();
+                match sent {
+                    // Of every event of the topic, then: see first whether that is so.
+                    Sent::Refused(reason) if reason.is_the_topics() => {
+                        return Err(event.refused(reason));
+                    }
+                    Sent::Refused(reason) => {
+                        self.parking.refuse(event.seq, event.topic, event.key, reason);
+                        reason
+                    }
+                    Sent::Full | Sent::Queued => return Ok(Offered::Full),
+                }
+            }
+        };
+        self.ledger.aside(shards, event.seq, weight, now);
+        self.parking.set_aside(event, reason);
+        self.metrics.parked(reason);
+        parking::say(self.source, event, reason);
+        Ok(Offered::SetAside)
     }
 
     fn end_window(&mut self, shards: Shards) {
@@ -301,5 +299,22 @@ impl Shipment<'_> {
             Some(Ok(Err(error))) => error,
             _ => Error::TaskEnded("reader".to_owned()),
         }
+    }
+}
+
+/// What became of an event that was its turn.
+enum Offered {
+    /// On its way.
+    Queued,
+    /// Kept for later, for whoever redrives.
+    SetAside,
+    /// The client's queue is full: nothing was done.
+    Full,
+}
+
+fn count<'t>(topics: &mut Vec<(&'t str, u64)>, topic: &'t str) {
+    match topics.iter_mut().find(|(known, _)| *known == topic) {
+        Some((_, count)) => *count += 1,
+        None => topics.push((topic, 1)),
     }
 }

@@ -54,6 +54,31 @@ async fn kafka_may_come_after_the_relay() {
     relay.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_row_of_a_producer_goes_alone() {
+    let (database, broker) = (Database::fresh().await, MockCluster::new(1).unwrap());
+    broker.create_topic("t", 1, 1).unwrap();
+    broker.broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
+    append_many(&mut database.connect().await, "t", 1, 100).await;
+    let relay = Relay::start(&database, &broker.bootstrap_servers(), &[]).await;
+    let first = more_in_flight(&relay, 0.0).await;
+    let rest = more_in_flight(&relay, first).await;
+    assert!(rest > 50.0 * first, "{first} bytes, then {rest}");
+    database.drained().await;
+    relay.stop().await.unwrap();
+}
+
+/// Waits until more bytes than these are on their way.
+async fn more_in_flight(relay: &Relay, than: f64) -> f64 {
+    let mut bytes = 0.0;
+    crate::eventually("more is on its way", async || {
+        bytes = relay.metric("outbox_relay_in_flight_bytes").await;
+        bytes > than
+    })
+    .await;
+    bytes
+}
+
 /// A broker that knows nothing of a producer takes any batch of its as the first: it refuses one, and takes the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_refused_for_a_moment_is_not_taken_for_delivered_when_the_next_one_is() {

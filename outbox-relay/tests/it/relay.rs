@@ -80,6 +80,13 @@ impl Relay {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// The sum of the samples of one of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.page("/metrics").await;
+        let samples = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     pub(crate) async fn says(&self, state: &str) {
         let mut last = String::new();
         let sentence = format!("the relay says {state:?}");
