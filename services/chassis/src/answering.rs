@@ -18,16 +18,17 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
-use opentelemetry::KeyValue;
+use opentelemetry::{
+    KeyValue,
+    trace::{FutureExt as _, TraceContextExt as _},
+};
 use tokio::{
     sync::Semaphore,
     time::{Sleep, sleep},
 };
 use tonic::{Code, Status};
-use tracing::Instrument as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{metrics, status, telemetry::TraceContext};
+use crate::{answered, metrics, spans, status, telemetry::TraceContext};
 
 /// Ours passes this much before tonic's own, which would answer CANCELLED.
 const AHEAD_OF_TONIC: Duration = Duration::from_millis(3);
@@ -44,24 +45,29 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.uri().path().trim_start_matches('/').to_owned();
     let incoming = TraceContext::from_metadata(request.headers());
-    let span = tracing::info_span!(
-        "call",
-        otel.name = method,
-        otel.kind = "server",
-        rpc.system.name = "grpc",
-        rpc.method = method,
-    );
-    // Before the span is entered: afterwards it would stay in the wrong trace. It fails where spans are not recorded.
-    let _ = span.set_parent(incoming.context());
-    let trace = TraceContext::of(&span)
-        .or_else(|| incoming.trace_id().is_some().then_some(incoming))
-        .unwrap_or_else(TraceContext::random);
+    let call = match quiet(&method) {
+        true => None,
+        false => spans::answer(&method, &incoming, request.headers()),
+    };
+    let trace = match &call {
+        Some(call) => incoming.within(call.span().span_context().clone()),
+        None if incoming.span().is_valid() => incoming,
+        None => incoming.within(TraceContext::random().span().clone()),
+    };
     request.extensions_mut().insert(trace.clone());
-    let mut response = exhausted_not_out_of_range(next.run(request).instrument(span).await);
-    if let Some(id) = trace.trace_id().and_then(|id| HeaderValue::from_str(id).ok()) {
+    let response = match &call {
+        Some(call) => next.run(request).with_context(call.clone()).await,
+        None => next.run(request).await,
+    };
+    let mut response = exhausted_not_out_of_range(response);
+    if let Some(id) = trace.trace_id().and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert("x-trace-id", id);
     }
-    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    let ended = Status::from_header_map(response.headers()).map(|status| status.code());
+    if let Some(call) = call {
+        response = answered::until(response, call, ended);
+    }
+    let code = ended.unwrap_or(Code::Ok);
     // Any path can be asked for; only those that exist are worth a series of their own.
     let method = if code == Code::Unimplemented { "unknown".to_owned() } else { method };
     let labels = [
@@ -70,6 +76,11 @@ async fn observe(mut request: Request, next: Next) -> Response {
     ];
     metrics::instruments().call_duration.record(started.elapsed().as_secs_f64(), &labels);
     response
+}
+
+/// Asked all the time by machines, and nobody looks for it.
+fn quiet(method: &str) -> bool {
+    ["grpc.health.", "grpc.reflection."].iter().any(|service| method.starts_with(service))
 }
 
 /// An oversized message is RESOURCE_EXHAUSTED in every other gRPC implementation; tonic says OUT_OF_RANGE.

@@ -10,6 +10,8 @@ use crate::{
     inbox::Record,
     outbox::Outgoing,
     policy::{Book, Decoded, Reaction, Refused},
+    spans::{self, Span},
+    telemetry::TraceContext,
     trail::{self, Entry, Kind, Outcome, Position},
 };
 
@@ -17,11 +19,23 @@ use crate::{
 pub(crate) struct Incoming<'a, B: Book> {
     pub(crate) record: &'a Record,
     pub(crate) received_at: DateTime<Utc>,
+    /// Of its creation, then of handling it.
+    pub(crate) trace: TraceContext,
     pub(crate) envelope: Result<Envelope, Refused>,
     pub(crate) decoded: Result<Box<dyn Decoded<B> + 'a>, Refused>,
 }
 
 impl<B: Book> Incoming<'_, B> {
+    /// An attempt to handle it begins; what follows from it belongs to this attempt.
+    pub(crate) fn begin(&mut self, service: &'static str) -> Span {
+        let span = spans::process(self.record, &self.trace, service);
+        self.trace = span.trace(&self.trace);
+        if let Ok(envelope) = &mut self.envelope {
+            envelope.trace = self.trace.clone();
+        }
+        span
+    }
+
     /// The row of the trail; none for a message whose headers cannot be read.
     pub(crate) fn entry(&self, service: &str, reaction: &Reaction) -> Option<Entry> {
         let envelope = self.envelope.as_ref().ok()?;
@@ -42,7 +56,7 @@ impl<B: Book> Incoming<'_, B> {
                 kafka_time: self.record.kafka_time,
             }),
             outcome: reaction.outcome,
-            trace_id: envelope.trace.trace_id().map(str::to_owned),
+            trace_id: envelope.trace.trace_id(),
             emitted: trail::emitted_json(&reaction.events),
             deliveries: 1,
         })

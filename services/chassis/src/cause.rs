@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::{
     envelope::{self, Envelope},
     outbox::Outgoing,
-    telemetry::{self, TraceContext},
+    spans,
+    telemetry::TraceContext,
 };
 
 /// A causal path never grows beyond this; the oldest step goes first.
@@ -201,7 +202,7 @@ impl Cause {
     /// An event that follows, under an id that was chosen before, such as one kept in a row.
     pub fn emit_as<E: Event>(&self, event_id: Uuid, event: &E) -> Result<Outgoing, EncodeError> {
         let event_type = E::full_name();
-        let trace = telemetry::created(E::TOPIC, &event_type, event_id, self);
+        let trace = spans::create(E::TOPIC, &event_type, event_id, self);
         let payload =
             serde_json::to_vec(event).map_err(|source| EncodeError { event: E::NAME, source })?;
         let headers = envelope::headers(self, &event_type, event_id, event.key(), &trace);

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::telemetry::LogFormat;
+
 /// The settings every service shares.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
@@ -69,9 +71,18 @@ pub struct Config {
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
 
+    /// How to log: auto is text on a terminal and JSON elsewhere.
+    #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
     /// The OTLP collector that takes the spans, such as http://127.0.0.1:4317; none: no spans.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+
+    /// The names of the baggage entries that go on from calls to events and further calls, separated by commas; all
+    /// others end here.
+    #[arg(long, env = "BAGGAGE", value_delimiter = ',')]
+    pub baggage: Vec<String>,
 
     /// Allow the demonstration switches.
     #[arg(long, env = "DEMO")]

@@ -185,7 +185,7 @@ impl<B: Book> Consumer<B> {
         if self.batch.is_empty() {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(Report::default()),
-                () = self.fill() => {}
+                () = self.fill() => self.inbox.handed_over(&self.batch),
             }
         }
         let started = std::time::Instant::now();

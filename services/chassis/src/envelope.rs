@@ -163,7 +163,7 @@ pub(crate) fn headers(
         put("ce_coordination", coordination.as_str().to_owned());
     }
     for (name, value) in trace.headers() {
-        put(name, value.to_owned());
+        put(name, value);
     }
     Value::Object(headers).to_string()
 }

@@ -3,13 +3,16 @@
 use crate::policy::{Refused, SaveError};
 
 /// How one attempt at a batch ended, when not well.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Somebody else was faster, or the database chose this transaction as a victim: again.
+    #[error("rolled back: somebody else was faster")]
     Again,
     /// One message of the batch cannot be handled, for this reason.
+    #[error("rolled back: a message of the batch is refused: {0}")]
     Poisoned(Refused),
     /// The database is away.
+    #[error("rolled back: {0}")]
     Database(sqlx::Error),
 }
 

@@ -18,7 +18,8 @@ use crate::{
     outbox,
     parked::{self, Parked},
     policy::{Book, Decoded, Handler, Policy, Reaction, Refused},
-    telemetry,
+    spans::{self, Span},
+    telemetry::TraceContext,
     trail::{self, Entry, Kind, Outcome},
 };
 
@@ -121,6 +122,16 @@ impl<B: Book> Inbox<B> {
         self.topics.iter().copied()
     }
 
+    /// Records how long each message that somebody here reacts to was on its way. Once per delivery.
+    pub(crate) fn handed_over(&self, records: &[Record]) {
+        for record in records {
+            let event_type = Headers(&record.headers).text("ce_type");
+            if event_type.is_none_or(|it| self.policies.contains_key(it)) {
+                spans::transit(record, self.service);
+            }
+        }
+    }
+
     /// Handles a batch: all of it is committed when this returns Ok, and nothing of what is not is lost when it does not.
     /// Poison parks. Cancelling the future rolls back.
     pub async fn handle(
@@ -156,8 +167,13 @@ impl<B: Book> Inbox<B> {
         let mut tx = conn.begin().await?;
         let incoming = self.receive(record, clock::now());
         let mut report = Report::default();
-        if let Some(incoming) = incoming {
-            tracing::warn!(key = record.key, topic = record.topic, offset = record.offset, %reason, "parked a message");
+        if let Some(mut incoming) = incoming {
+            let mut span = incoming.begin(self.service);
+            span.in_scope(|| {
+                tracing::warn!(key = record.key, topic = record.topic, offset = record.offset, %reason, "parked a message");
+            });
+            span.came_to(Outcome::Parked);
+            span.failed(reason);
             parked::add(&mut tx, self.service, &[(record, reason.to_string())]).await?;
             trail::note(
                 &mut tx,
@@ -228,7 +244,7 @@ impl<B: Book> Inbox<B> {
         }
     }
 
-    /// One transaction over the whole batch.
+    /// One attempt at the whole batch. Each message has a span of its own in it.
     async fn attempt(
         &self,
         conn: &mut PgConnection,
@@ -236,12 +252,34 @@ impl<B: Book> Inbox<B> {
         redriven: Option<&Parked>,
     ) -> Result<Report, Failure> {
         let now = clock::now();
-        let incoming: Vec<_> =
+        let mut incoming: Vec<_> =
             records.iter().filter_map(|record| self.receive(record, now)).collect();
-        let mut report = Report { unknown: records.len() - incoming.len(), ..Report::default() };
         if incoming.is_empty() && redriven.is_none() {
-            return Ok(report);
+            return Ok(Report { unknown: records.len(), ..Report::default() });
         }
+        let mut spans: Vec<Span> =
+            incoming.iter_mut().map(|message| message.begin(self.service)).collect();
+        let mut transaction =
+            spans::transaction(self.service, incoming.iter().map(|message| &message.trace));
+        let mut ended = self.transact(conn, &incoming, &mut spans, redriven, now).await;
+        match &mut ended {
+            Ok(report) => report.unknown += records.len() - incoming.len(),
+            Err(failure) => {
+                spans.iter_mut().chain([&mut transaction]).for_each(|span| span.failed(failure));
+            }
+        }
+        ended
+    }
+
+    /// One transaction over the whole batch.
+    async fn transact(
+        &self,
+        conn: &mut PgConnection,
+        incoming: &[Incoming<'_, B>],
+        spans: &mut [Span],
+        redriven: Option<&Parked>,
+        now: DateTime<Utc>,
+    ) -> Result<Report, Failure> {
         let mut tx = conn.begin().await?;
         let mut held_back = match redriven {
             Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(Report::default()),
@@ -255,25 +293,28 @@ impl<B: Book> Inbox<B> {
                 .await?
             }
         };
-        let mut seen = self.seen(&mut tx, &incoming).await?;
+        let mut seen = self.seen(&mut tx, incoming).await?;
 
-        let mut book = self.load(&mut tx, &incoming, &seen).await?;
+        let mut book = self.load(&mut tx, incoming, &seen).await?;
         let mut batch = Batch::default();
-        for message in &incoming {
+        for (message, span) in incoming.iter().zip(spans) {
             let reaction =
                 match self.verdict(message, &mut held_back, &mut seen, redriven.is_some()) {
                     Verdict::Park(reason) if redriven.is_some() => {
                         return Err(Failure::Poisoned(reason));
                     }
                     Verdict::Park(reason) => {
+                        span.failed(&reason);
                         batch.parked.push((message.record, reason.to_string()));
                         Reaction::nothing(Outcome::Parked)
                     }
                     Verdict::Duplicate => Reaction::nothing(Outcome::Duplicate),
-                    Verdict::Decide(envelope, decoded) => {
-                        decide(self.service, envelope, decoded, &mut book, now)?
-                    }
+                    Verdict::Decide(envelope, decoded) => span.in_scope(|| {
+                        let cause = Cause::message(self.service, envelope, now);
+                        decoded.react(&mut book, &cause).map_err(Failure::Poisoned)
+                    })?,
                 };
+            span.came_to(reaction.outcome);
             batch.add(self.service, message, reaction);
         }
 
@@ -282,9 +323,7 @@ impl<B: Book> Inbox<B> {
         trail::note(&mut tx, &batch.entries).await?;
         parked::add(&mut tx, self.service, &batch.parked).await?;
         tx.commit().await?;
-        report.outcomes = batch.outcomes;
-        report.emitted = batch.events.len();
-        Ok(report)
+        Ok(Report { outcomes: batch.outcomes, unknown: 0, emitted: batch.events.len() })
     }
 
     /// Reads headers and payload; none for a type that nobody here reacts to.
@@ -307,7 +346,11 @@ impl<B: Book> Inbox<B> {
             (Err(refused), _, _) => Err(refused.clone()),
             _ => Err(Refused::because("there is no payload")),
         };
-        Some(Incoming { record, received_at, envelope, decoded })
+        let trace = match &envelope {
+            Ok(envelope) => envelope.trace.clone(),
+            Err(_) => TraceContext::from_headers(headers),
+        };
+        Some(Incoming { record, received_at, trace, envelope, decoded })
     }
 
     async fn seen(
@@ -369,17 +412,4 @@ enum Verdict<'m, B: Book> {
     Decide(&'m Envelope, &'m (dyn Decoded<B> + 'm)),
     Duplicate,
     Park(Refused),
-}
-
-fn decide<B: Book>(
-    service: &'static str,
-    envelope: &Envelope,
-    decoded: &dyn Decoded<B>,
-    book: &mut B,
-    now: DateTime<Utc>,
-) -> Result<Reaction, Failure> {
-    telemetry::process_span(envelope).in_scope(|| {
-        let cause = Cause::message(service, envelope, now);
-        decoded.react(book, &cause).map_err(Failure::Poisoned)
-    })
 }

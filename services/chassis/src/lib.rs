@@ -24,14 +24,19 @@ pub mod violations;
 pub mod wire;
 
 pub mod housekeeping;
+pub mod spans;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+mod answered;
 mod answering;
 mod batch;
 mod database;
+mod exporter;
 mod failure;
 mod health;
+mod logs;
 mod metrics;
 mod operations;
+mod trace_context;

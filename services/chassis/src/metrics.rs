@@ -26,6 +26,8 @@ pub(crate) struct Instruments {
     pub(crate) duplicates: Counter<u64>,
     /// Messages that were parked.
     pub(crate) parked: Counter<u64>,
+    /// Spans that nobody collected in time.
+    pub(crate) spans_dropped: Counter<u64>,
 }
 
 /// The instruments; they count into nothing until [`start`] was called.
@@ -47,6 +49,7 @@ pub(crate) fn instruments() -> &'static Instruments {
             messages: meter.u64_counter("inbox.messages").build(),
             duplicates: meter.u64_counter("inbox.duplicates").build(),
             parked: meter.u64_counter("inbox.parked").build(),
+            spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),
         }
     })
 }

@@ -78,6 +78,7 @@ impl OperationsService for Operations {
         let mut violations = Violations::default();
         let order_id = violations.uuid("order_id", &request.get_ref().order_id);
         violations.finish()?;
+        call::concerns(order_id.unwrap_or_default());
         let rows = sqlx::query(
             "select * from messaging.trail where correlation_id = $1 order by handled_at, event_id",
         )

@@ -76,7 +76,7 @@ impl Service {
         migrations: &Migrator,
     ) -> anyhow::Result<Self> {
         config.check()?;
-        let telemetry = Telemetry::start(name, &config.log, config.otlp_endpoint.as_deref())?;
+        let telemetry = Telemetry::start(name, &config)?;
         let registry = metrics::start(name)?;
         let options = database::options(&config.database_url, name);
         let pool =

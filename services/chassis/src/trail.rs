@@ -128,7 +128,7 @@ impl Entry {
             received_at: cause.now,
             position: None,
             outcome,
-            trace_id: cause.trace.trace_id().map(str::to_owned),
+            trace_id: cause.trace.trace_id(),
             emitted: emitted_json(emitted),
             deliveries: 1,
         }

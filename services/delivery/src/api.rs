@@ -110,6 +110,7 @@ impl DeliveryService for Api {
 
 impl Api {
     async fn read(&self, order_id: Uuid) -> Result<View, Error> {
+        call::concerns(order_id);
         let mut conn = self.pool.acquire().await?;
         let delivery = store::get(&mut conn, order_id).await?.ok_or(Error::NotFound(order_id))?;
         Ok(wire::delivery(&delivery))
@@ -122,6 +123,7 @@ impl Api {
         call: &Call,
         cause: Cause,
     ) -> Result<View, Error> {
+        call::concerns(order_id);
         let mut tx = self.pool.begin().await?;
         match idempotency::claim(&mut tx, claim.as_ref()).await? {
             Claimed::Fresh => {}

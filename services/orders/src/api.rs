@@ -71,6 +71,7 @@ impl OrderService for Api {
         let cause = call::cause("orders", "PlaceOrder", &request);
         let placement =
             Placement::check(request.into_inner(), cause, self.coordination, self.deadline)?;
+        call::concerns(placement.order_id);
         let placement = self.check_stock(placement).await?;
         let order = self.intake.place(placement).await?;
         Ok(Response::new(PlaceOrderResponse { order: Some(wire::order(&order)) }))
@@ -191,8 +192,7 @@ impl Api {
                     return Ok(placement);
                 }
                 drop(conn);
-                let answered =
-                    Some(self.products.ask(&placement.wanted, &placement.cause.trace).await?);
+                let answered = Some(self.products.ask(&placement.wanted, &placement.cause).await?);
                 Ok(Placement { answered, refuse_shortage: true, ..placement })
             }
         }
@@ -204,6 +204,7 @@ impl Api {
         request: &CancelOrderRequest,
         cause: Cause,
     ) -> Result<Order, Error> {
+        call::concerns(order_id);
         let mut tx = self.pool.begin().await?;
         let mut book = Book::load(&mut tx, &Wants::one(order_id)).await?;
         let order =
@@ -240,6 +241,7 @@ impl Api {
     }
 
     async fn read(&self, order_id: Uuid, full: bool) -> Result<proto::orders::v1::Order, Error> {
+        call::concerns(order_id);
         let mut conn = self.pool.acquire().await?;
         let order = store::order(&mut conn, order_id)
             .await?

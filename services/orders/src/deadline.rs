@@ -8,7 +8,7 @@ use chassis::{
     doorbell::Doorbell,
     outbox,
     policy::Book as _,
-    telemetry::TraceContext,
+    spans,
     trail::{self, Entry, Kind},
 };
 use chrono::{DateTime, Utc};
@@ -62,9 +62,9 @@ pub async fn step(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize, 
     let (mut events, mut entries) = (Vec::new(), Vec::new());
     for order_id in overdue {
         let Some(order) = book.order(order_id) else { continue };
-        let cause =
-            Cause::local("orders", "OrderDeadline", Uuid::now_v7(), TraceContext::random(), now)
-                .of_order(order_id, order.coordination);
+        let trace = spans::timer("OrderDeadline", order_id);
+        let cause = Cause::local("orders", "OrderDeadline", Uuid::now_v7(), trace, now)
+            .of_order(order_id, order.coordination);
         let reaction = book
             .decide(order_id, Message::DeadlinePassed, &cause)
             .map_err(|error| Error::deciding(order_id, error))?;

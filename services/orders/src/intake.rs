@@ -10,7 +10,7 @@ use std::{
 use chassis::{
     doorbell::Doorbell,
     idempotency::{self, Claim, Claimed},
-    outbox, status,
+    outbox, spans, status,
     trail::{self, Entry, Kind, Outcome},
 };
 use sqlx::{Acquire as _, PgConnection, PgPool};
@@ -129,9 +129,15 @@ impl Clerk {
     }
 
     async fn transact(&self, placements: &[Placement]) -> Result<Vec<Placed>, Error> {
-        tokio::time::timeout(LONGEST_COMMIT, self.commit(placements))
+        let calls = placements.iter().map(|placement| &placement.cause.trace);
+        let mut span = spans::transaction("orders", calls);
+        let placed = tokio::time::timeout(LONGEST_COMMIT, self.commit(placements))
             .await
-            .unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+            .unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)));
+        if let Err(error) = &placed {
+            span.failed(error);
+        }
+        placed
     }
 
     async fn commit(&self, placements: &[Placement]) -> Result<Vec<Placed>, Error> {

@@ -145,7 +145,7 @@ impl Order {
             cause: cause.name.clone(),
             cause_id: cause.id,
             event_id,
-            trace_id: cause.trace.trace_id().map(str::to_owned),
+            trace_id: cause.trace.trace_id(),
             created_at: cause.now,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::telemetry::TraceContext;
+use chassis::{cause::Cause, spans};
 use proto::{
     money::Money,
     products::v1::{
@@ -10,11 +10,13 @@ use proto::{
     },
 };
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     transport::{Channel, Uri},
 };
 
 use crate::{catalogue::Product, error::Error};
+
+const METHOD: &str = "shop.products.v1.ProductService/CheckAvailability";
 
 /// Asks products.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ impl StockCheck {
     pub async fn ask(
         &self,
         wanted: &[(String, u32)],
-        trace: &TraceContext,
+        cause: &Cause,
     ) -> Result<Vec<Product>, Error> {
         let lines = wanted.iter().map(|(product_id, quantity)| StockLine {
             product_id: product_id.clone(),
@@ -42,12 +44,13 @@ impl StockCheck {
         });
         let mut request = Request::new(CheckAvailabilityRequest { lines: lines.collect() });
         request.set_timeout(self.timeout);
-        trace.inject(request.metadata_mut());
+        let mut span = spans::ask(METHOD, cause, &mut request);
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(self.timeout, client.check_availability(request))
             .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
-            .map_err(|status| Error::ProductsUnavailable(Box::new(status)))?;
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        span.answered(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        let answer = answer.map_err(|status| Error::ProductsUnavailable(Box::new(status)))?;
         answer.into_inner().products.into_iter().map(read).collect()
     }
 }
