@@ -5,7 +5,9 @@ use std::{ffi::OsStr, net::SocketAddr, str::FromStr, sync::OnceLock, time::Durat
 
 use clap::{Args, Parser, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{Error, broker::Broker, database::Database, manifest::Manifest, table::Table};
+use crate::{
+    Error, broker::Broker, database::Database, logs::LogFormat, manifest::Manifest, table::Table,
+};
 
 /// Ships the outbox tables of one or several Postgres databases to Kafka.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +28,14 @@ pub struct Config {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:9464")]
     pub listen: SocketAddr,
+
+    /// How to log: auto is text on a terminal and JSON elsewhere.
+    #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
+    /// The OTLP collector that takes the spans, such as http://127.0.0.1:4317; none: no spans.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
 
     /// How the relay and its lease are named in the cursor; a random part is added.
     #[arg(long, env = "RELAY_NAME", default_value = "outbox-relay")]

@@ -54,7 +54,11 @@ pub mod rotation;
 pub mod backoff;
 pub mod error;
 pub mod health;
+pub mod logs;
 pub mod metrics;
+pub mod spans;
+
+mod exporter;
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,9 +68,10 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::{backlog::Backlog, health::Board, metrics::Telemetry, source::Supervisor};
+use crate::{
+    backlog::Backlog, health::Board, metrics::Telemetry, source::Supervisor, spans::Tracing,
+};
 pub use crate::{config::Config, error::Error};
 
 /// What is left after the drain limit for closing connections.
@@ -78,15 +83,15 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A configuration that cannot work, an address that is taken, or events that were still on their way at the end.
 pub async fn start(config: Config) -> Result<(), Error> {
     config.check()?;
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    logs::start(config.log_format);
     for weakness in config.weaknesses() {
         tracing::warn!(weakness, "a setting is weaker than it looks");
     }
     let address = config.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let endpoint = config.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
+    let tracing = endpoint.map(Tracing::start).transpose()?;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
@@ -99,10 +104,14 @@ pub async fn start(config: Config) -> Result<(), Error> {
         stop.cancel();
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = run(config, listener, stop.clone()) => ended,
         () = told => Ok(()),
+    };
+    if let Some(tracing) = tracing {
+        tracing.shutdown().await;
     }
+    ended
 }
 
 /// Runs the relay until told to stop: every source by itself, and the address for metrics and health.

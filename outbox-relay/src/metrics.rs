@@ -9,7 +9,7 @@ use opentelemetry::{
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 
-use crate::{Error, shards::Shards, verdict::Reason};
+use crate::{Error, shards::Shards, spans, verdict::Reason};
 
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -50,7 +50,14 @@ impl Telemetry {
             .without_target_info()
             .build()
             .map_err(|error| Error::Metrics(error.into()))?;
-        Ok(Self { registry, provider: SdkMeterProvider::builder().with_reader(exporter).build() })
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        provider
+            .meter("outbox-relay")
+            .u64_observable_counter("telemetry.spans.dropped")
+            .with_description("Spans that nobody collected in time")
+            .with_callback(|observer| observer.observe(spans::dropped(), &[]))
+            .build();
+        Ok(Self { registry, provider })
     }
 
     /// The instruments of one source.

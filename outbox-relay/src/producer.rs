@@ -26,6 +26,7 @@ use crate::{
     Config, Error,
     error::kafka,
     event::Event,
+    spans::Underway,
     token::{self, TokenFile},
     trouble::Trouble,
     verdict::{Reason, Verdict, of_kafka},
@@ -146,6 +147,7 @@ impl Producer {
             .key(event.key)
             .headers(headers);
         record.payload = event.payload;
+        self.reports.underway.sends(ordinal, event.created_at);
         self.queue(record)
     }
 
@@ -296,6 +298,7 @@ struct Reports {
     report: Mutex<Report>,
     proven: AtomicBool,
     trouble: Trouble,
+    underway: Underway,
     arrived: Notify,
 }
 
@@ -342,6 +345,9 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ordinal: usize) {
+        if let Ok(message) = result {
+            self.reports.underway.delivered(ordinal, message);
+        }
         let mut report = self.reports.lock();
         let first = report.delivered.is_empty() && report.failure.is_none();
         match result {

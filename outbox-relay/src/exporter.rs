@@ -1,0 +1,117 @@
+//! Where spans go: a bounded queue in front of an OTLP collector. What finds no room, or no collector, is dropped and
+//! counted; shipping never waits for it.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter},
+};
+
+use crate::Error;
+
+/// The spans of some thousand rows; further ones are not even built.
+const LONGEST_QUEUE: usize = 16_384;
+
+/// How many spans wait to be sent.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+    away: AtomicBool,
+}
+
+impl Queue {
+    pub(crate) const fn new() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps room for one more, or counts it as dropped.
+    pub(crate) fn takes_one(&self) -> bool {
+        let taken = self.waiting.fetch_add(1, Relaxed) < LONGEST_QUEUE;
+        if !taken {
+            self.gives_back(1);
+            self.lose(1);
+        }
+        taken
+    }
+
+    /// So many do not come after all.
+    pub(crate) fn gives_back(&self, count: usize) {
+        self.waiting.fetch_sub(count, Relaxed);
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    fn sent(&self, count: usize, result: &OTelSdkResult) {
+        self.gives_back(count);
+        match result {
+            Ok(()) if self.away.swap(false, Relaxed) => tracing::info!("spans are collected again"),
+            Ok(()) => {}
+            Err(error) => {
+                self.lose(count);
+                if !self.away.swap(true, Relaxed) {
+                    tracing::warn!(%error, "spans are not collected; they are dropped");
+                }
+            }
+        }
+    }
+
+    fn lose(&self, count: usize) {
+        self.dropped.fetch_add(count as u64, Relaxed);
+    }
+}
+
+/// Sends to the collector at `endpoint`. Call it inside the Tokio runtime.
+///
+/// # Errors
+/// When the endpoint is not a URL.
+pub(crate) fn provider(endpoint: &str, queue: &'static Queue) -> Result<SdkTracerProvider, Error> {
+    let inner = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .map_err(|error| Error::Spans(error.into()))?;
+    let config = BatchConfigBuilder::default().with_max_queue_size(LONGEST_QUEUE).build();
+    let collector = Collector { inner, queue };
+    let processor = BatchSpanProcessor::builder(collector).with_batch_config(config).build();
+    Ok(SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_resource(Resource::builder().with_service_name("outbox-relay").build())
+        .build())
+}
+
+/// The collector, which may be away: that is said once, not with every batch.
+#[derive(Debug)]
+struct Collector {
+    inner: opentelemetry_otlp::SpanExporter,
+    queue: &'static Queue,
+}
+
+impl SpanExporter for Collector {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        let result = self.inner.export(batch).await;
+        self.queue.sent(count, &result);
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
