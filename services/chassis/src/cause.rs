@@ -202,7 +202,8 @@ impl Cause {
     /// An event that follows, under an id that was chosen before, such as one kept in a row.
     pub fn emit_as<E: Event>(&self, event_id: Uuid, event: &E) -> Result<Outgoing, EncodeError> {
         let event_type = E::full_name();
-        let trace = spans::create(E::TOPIC, &event_type, event_id, self);
+        let created = spans::create(E::TOPIC, &event_type, event_id, self);
+        let trace = created.trace(&self.trace);
         let payload =
             serde_json::to_vec(event).map_err(|source| EncodeError { event: E::NAME, source })?;
         let headers = envelope::headers(self, &event_type, event_id, event.key(), &trace);
@@ -213,6 +214,7 @@ impl Cause {
             key: event.key().to_owned(),
             headers,
             payload,
+            created,
         })
     }
 }

@@ -261,28 +261,31 @@ impl<B: Book> Inbox<B> {
             incoming.iter_mut().map(|message| message.begin(self.service)).collect();
         let mut transaction =
             spans::transaction(self.service, incoming.iter().map(|message| &message.trace));
-        let mut ended = self.transact(conn, &incoming, &mut spans, redriven, now).await;
-        match &mut ended {
-            Ok(report) => report.unknown += records.len() - incoming.len(),
-            Err(failure) => {
-                spans.iter_mut().chain([&mut transaction]).for_each(|span| span.failed(failure));
-            }
+        let mut batch = Batch::default();
+        let ended = self.transact(conn, &incoming, &mut spans, &mut batch, redriven, now).await;
+        if let Err(failure) = &ended {
+            let created = batch.events.iter_mut().map(|event| &mut event.created);
+            let spans = spans.iter_mut().chain([&mut transaction]).chain(created);
+            spans.for_each(|span| span.failed(failure));
         }
-        ended
+        ended?;
+        let unknown = records.len() - incoming.len();
+        Ok(Report { outcomes: batch.outcomes, unknown, emitted: batch.events.len() })
     }
 
     /// One transaction over the whole batch.
-    async fn transact(
+    async fn transact<'a>(
         &self,
         conn: &mut PgConnection,
-        incoming: &[Incoming<'_, B>],
+        incoming: &[Incoming<'a, B>],
         spans: &mut [Span],
+        batch: &mut Batch<'a>,
         redriven: Option<&Parked>,
         now: DateTime<Utc>,
-    ) -> Result<Report, Failure> {
+    ) -> Result<(), Failure> {
         let mut tx = conn.begin().await?;
         let mut held_back = match redriven {
-            Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(Report::default()),
+            Some(parked) if !parked::take(&mut tx, parked).await? => return Ok(()),
             Some(_) => HashSet::new(),
             None => {
                 parked::keys(
@@ -296,7 +299,6 @@ impl<B: Book> Inbox<B> {
         let mut seen = self.seen(&mut tx, incoming).await?;
 
         let mut book = self.load(&mut tx, incoming, &seen).await?;
-        let mut batch = Batch::default();
         for (message, span) in incoming.iter().zip(spans) {
             let reaction =
                 match self.verdict(message, &mut held_back, &mut seen, redriven.is_some()) {
@@ -323,7 +325,7 @@ impl<B: Book> Inbox<B> {
         trail::note(&mut tx, &batch.entries).await?;
         parked::add(&mut tx, self.service, &batch.parked).await?;
         tx.commit().await?;
-        Ok(Report { outcomes: batch.outcomes, unknown: 0, emitted: batch.events.len() })
+        Ok(())
     }
 
     /// Reads headers and payload; none for a type that nobody here reacts to.

@@ -3,7 +3,8 @@
 use std::{fmt, io::IsTerminal as _};
 
 use opentelemetry::{Context, trace::TraceContextExt as _};
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde_json::Value;
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -60,49 +61,51 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let Fields(mut line) = fields;
-        let mut put = |name: &str, value: String| line.insert(name.to_owned(), value.into());
-        put("timestamp", clock::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
-        put("level", event.metadata().level().to_string());
-        put("target", event.metadata().target().to_owned());
+        let time = clock::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let mut line = Line(vec![
+            ("timestamp", time.into()),
+            ("level", event.metadata().level().as_str().into()),
+            ("target", event.metadata().target().into()),
+        ]);
+        event.record(&mut line);
         Context::map_current(|context| {
             let span = context.span();
             if span.span_context().is_valid() {
-                put("trace_id", span.span_context().trace_id().to_string());
-                put("span_id", span.span_context().span_id().to_string());
+                line.0.push(("trace_id", span.span_context().trace_id().to_string().into()));
+                line.0.push(("span_id", span.span_context().span_id().to_string().into()));
             }
         });
-        writeln!(writer, "{}", Value::Object(line))
+        let mut text = Vec::new();
+        serde_json::Serializer::new(&mut text).collect_map(line.0).map_err(|_| fmt::Error)?;
+        writeln!(writer, "{}", String::from_utf8_lossy(&text))
     }
 }
 
-#[derive(Default)]
-struct Fields(Map<String, Value>);
+/// Names and values, in the order in which they are written.
+struct Line(Vec<(&'static str, Value)>);
 
-impl Visit for Fields {
+impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        self.0.push((field.name(), format!("{value:?}").into()));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 }

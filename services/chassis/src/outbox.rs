@@ -4,8 +4,10 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::spans::Span;
+
 /// An event, ready to be appended.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outgoing {
     /// Its id.
     pub event_id: Uuid,
@@ -19,6 +21,8 @@ pub struct Outgoing {
     pub headers: String,
     /// The payload, ProtoJSON.
     pub payload: Vec<u8>,
+    /// Lasts until it is committed.
+    pub(crate) created: Span,
 }
 
 /// Appends the events, in this order, to the caller's transaction. Whoever commits it should ring the

@@ -72,7 +72,7 @@ impl From<EncodeError> for Refused {
 }
 
 /// What a policy made of a message.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reaction {
     /// What came of it.
     pub outcome: Outcome,

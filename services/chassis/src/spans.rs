@@ -2,7 +2,7 @@
 //! ```text
 //! <method>                SERVER    a call, until the last byte of its answer
 //!   <method>              CLIENT    a call to another service
-//!   create <topic>        PRODUCER  an event comes about; its context is stored in the outbox row
+//!   create <topic>        PRODUCER  an event, until it is committed; its context is stored in the outbox row
 //!     transit <topic>     INTERNAL  Kafka has it, until it is handed over
 //!     process <topic>     CONSUMER  one attempt to handle it, until that is committed; link -> create
 //!       create <topic>    ...
@@ -185,21 +185,15 @@ pub fn timer(name: &'static str, order_id: Uuid) -> TraceContext {
     }
 }
 
-/// An event comes about; the context travels with it.
-pub(crate) fn create(
-    topic: &'static str,
-    event_type: &str,
-    event_id: Uuid,
-    cause: &Cause,
-) -> TraceContext {
-    let span = Span::start(&cause.trace, || {
+/// An event comes about, until it is committed; the context travels with it.
+pub(crate) fn create(topic: &'static str, event_type: &str, event_id: Uuid, cause: &Cause) -> Span {
+    Span::start(&cause.trace, || {
         let mut attributes = messaging("create", topic);
         attributes.push(KeyValue::new("cloudevents.event_id", event_id.to_string()));
         attributes.push(KeyValue::new("cloudevents.event_type", event_type.to_owned()));
         attributes.extend(cause.correlation_id.map(conversation));
         builder(format!("create {topic}"), SpanKind::Producer, attributes)
-    });
-    span.trace(&cause.trace)
+    })
 }
 
 /// The way of a message from Kafka's log to us. It is too long to draw where the event is old.

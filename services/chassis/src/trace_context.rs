@@ -87,7 +87,11 @@ impl TraceContext {
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context::new().with_remote_span_context(self.span.clone())
+        // A span that is none would count as one that is not sampled.
+        match self.span.is_valid() {
+            true => Context::new().with_remote_span_context(self.span.clone()),
+            false => Context::new(),
+        }
     }
 
     fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {

@@ -143,7 +143,7 @@ async fn settled_events(shop: &Shop, order_id: &str) -> anyhow::Result<Vec<Event
 }
 
 /// The headers as a service would set them.
-fn headers<'a>(event_type: &str, order_id: &str) -> Vec<(&'a str, String)> {
+pub(crate) fn headers<'a>(event_type: &str, order_id: &str) -> Vec<(&'a str, String)> {
     vec![
         ("ce_specversion", "1.0".to_owned()),
         ("ce_id", Uuid::now_v7().to_string()),
@@ -159,7 +159,7 @@ fn headers<'a>(event_type: &str, order_id: &str) -> Vec<(&'a str, String)> {
 }
 
 /// The headers of an event that was seen, as far as handling it needs them.
-fn headers_of(event: &Event) -> Vec<(&'static str, String)> {
+pub(crate) fn headers_of(event: &Event) -> Vec<(&'static str, String)> {
     vec![
         ("ce_specversion", "1.0".to_owned()),
         ("ce_id", event.id.clone()),
@@ -172,10 +172,10 @@ fn headers_of(event: &Event) -> Vec<(&'static str, String)> {
     ]
 }
 
-struct Sender(FutureProducer);
+pub(crate) struct Sender(FutureProducer);
 
 impl Sender {
-    fn new(shop: &Shop) -> anyhow::Result<Self> {
+    pub(crate) fn new(shop: &Shop) -> anyhow::Result<Self> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", shop.stack.kafka_bootstrap())
@@ -183,7 +183,7 @@ impl Sender {
         Ok(Self(config.create()?))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         topic: &str,
         key: &str,

@@ -6,7 +6,9 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod collector;
 mod shop;
+mod tree;
 
 mod bad_input;
 mod idempotency;
@@ -15,6 +17,7 @@ mod outages;
 mod races;
 mod shutdown;
 mod stock_check;
+mod traces;
 mod walkthrough;
 
 use std::sync::{Arc, OnceLock};
@@ -105,6 +108,22 @@ fn main() {
             "orders_settle_after_every_service_was_killed_in_turn",
             outages::kill_everything_in_turn,
         ),
+        stage.trial("the_trace_of_a_confirmed_order", traces::confirmed),
+        stage.trial("the_trace_of_a_cancel_after_confirmation", traces::cancelled_after),
+        stage.trial("the_traces_of_an_order_cancelled_while_pending", traces::cancelled_before),
+        stage.trial("the_trace_of_an_order_out_of_stock", traces::out_of_stock),
+        stage.trial(
+            "the_traces_of_a_batch_after_products_was_down",
+            traces::after_products_was_down,
+        ),
+        stage.trial("the_trace_of_a_duplicate", traces::duplicate),
+        stage.trial("the_trace_of_a_reaction_that_is_retried", traces::retried),
+        stage.trial("the_trace_of_what_is_not_sampled_is_nowhere", traces::unsampled),
+        stage.trial("the_trace_of_an_old_event_is_a_new_one", traces::old),
+        stage.trial("the_trace_of_a_refused_call_names_its_status", traces::refused),
+        stage.trial("the_trace_of_a_stream_names_its_end", traces::streams),
+        stage.trial("the_trace_of_nothing_compared_has_changed_since", traces::nothing_more_came),
+        stage.trial("programs_run_and_stop_without_a_collector", traces::no_collector),
         stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
     ];

@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use local::{DataDir, Event, Feed, From, Options, Part, Progress, Stack};
+use futures::future::try_join_all;
+use local::{DataDir, Event, Feed, From, Options, Part, Progress, SERVICES, Stack};
 use proto::{
     delivery::v1::{
         Delivery, DeliveryState, GetDeliveryRequest, delivery_service_client::DeliveryServiceClient,
@@ -26,6 +27,8 @@ use tokio::task::AbortHandle;
 use tonic::{Status, transport::Channel};
 use uuid::Uuid;
 
+use crate::collector::Collector;
+
 /// As long as anything may take before a scenario gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,6 +36,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Shop {
     pub(crate) stack: Arc<Stack>,
+    pub(crate) collector: Arc<Collector>,
     pub(crate) orders: OrderServiceClient<Channel>,
     pub(crate) products: ProductServiceClient<Channel>,
     pub(crate) delivery: DeliveryServiceClient<Channel>,
@@ -41,11 +45,17 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Starts the stack on free ports in a temporary directory.
+    /// Starts the stack on free ports in a temporary directory. All of it is traced.
     pub(crate) async fn open() -> anyhow::Result<Self> {
+        let collector = Collector::start().await?;
         let stack =
-            Stack::up(DataDir::temporary()?, &Options::on_free_ports()?, &Progress::silent())
+            Stack::infra(DataDir::temporary()?, &Options::on_free_ports()?, &Progress::silent())
                 .await?;
+        stack.provision().await?;
+        trace_to(&stack, &collector.endpoint);
+        try_join_all(SERVICES.iter().map(|&part| stack.start(part))).await?;
+        stack.start(Part::Relay).await?;
+        stack.seed().await?;
         let feed =
             Feed::open(stack.kafka_bootstrap(), From::Beginning, local::all_topics()).await?;
         let journal = Arc::new(Mutex::new(Vec::new()));
@@ -59,6 +69,7 @@ impl Shop {
             products: ProductServiceClient::new(channel(Part::Products)?),
             delivery: DeliveryServiceClient::new(channel(Part::Delivery)?),
             stack: Arc::new(stack),
+            collector: Arc::new(collector),
             journal,
             reader,
         })
@@ -240,6 +251,14 @@ impl Shop {
             if told == expected { Ok(events) } else { bail!("they told {told:?}") }
         })
         .await
+    }
+}
+
+/// Sends the spans of all programs there, from their next start on, and soon.
+pub(crate) fn trace_to(stack: &Stack, endpoint: &str) {
+    for part in SERVICES.into_iter().chain([Part::Relay]) {
+        stack.set_env(part, "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        stack.set_env(part, "OTEL_BSP_SCHEDULE_DELAY", "50");
     }
 }
 

@@ -6,13 +6,17 @@ use proto::orders::v1::OrderState;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::shop::{Shop, request};
+use crate::{
+    shop::{Shop, request},
+    traces,
+};
 
 pub(crate) async fn live(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(3).await?;
     restart_with(&shop, "live").await?;
-    let order = shop.place(&product, 1).await?;
+    let (trace_id, order) = shop.place_traced(request(&[(&product, 1)])).await?;
     shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    traces::shows_the_check(&shop, &trace_id, &order.order_id, None).await?;
     let short = shop.place(&product, 3).await.expect_err("only two are left");
     assert_eq!(short.get_details_error_info().context("error info")?.reason, "OUT_OF_STOCK");
 
@@ -24,6 +28,9 @@ pub(crate) async fn live(shop: Shop) -> anyhow::Result<()> {
     let refused = shop.place(&product, 1).await.expect_err("products is down");
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.get_details_retry_info().is_some(), "{refused:?}");
+    let trace_id = traces::trace_id(refused.metadata())?;
+    traces::shows_the_check(&shop, &trace_id, "", Some("UNAVAILABLE")).await?;
+    traces::is_in_the_log(&shop, Part::Orders, "products could not be asked", &trace_id)?;
     assert_eq!(order_rows(&shop).await?, orders, "an order row was written");
     // What was accepted before is still answered.
     assert_eq!(shop.place_request(accepted).await?.order_id, before.order_id);

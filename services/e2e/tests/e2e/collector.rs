@@ -1,0 +1,176 @@
+//! An OTLP collector inside the test: real programs export to it, and it keeps every span.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
+};
+use tokio::{net::TcpListener, task::AbortHandle};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// A span as it arrived; ids in hexadecimal, none is empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) parent: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    /// Trace and span.
+    pub(crate) links: Vec<(String, String)>,
+    /// The names of what happened during it.
+    pub(crate) events: Vec<String>,
+    /// Why it failed, if it did.
+    pub(crate) error: Option<String>,
+    /// In nanoseconds since 1970.
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
+}
+
+impl Seen {
+    /// An attribute; empty where it is absent.
+    pub(crate) fn attribute(&self, name: &str) -> &str {
+        self.attributes.get(name).map_or("", String::as_str)
+    }
+}
+
+type Traces = Arc<Mutex<HashMap<String, Vec<Seen>>>>;
+
+/// The collector; it listens until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    pub(crate) endpoint: String,
+    traces: Traces,
+    compared: Mutex<HashMap<String, String>>,
+    server: AbortHandle,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Collector {
+    /// Listens on a free port.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let traces = Traces::default();
+        let service = TraceServiceServer::new(Sink(Arc::clone(&traces)));
+        let serving = Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it is aborted when the collector is dropped"
+        )]
+        let server = tokio::spawn(serving).abort_handle();
+        Ok(Self { endpoint, traces, compared: Mutex::default(), server })
+    }
+
+    /// The spans of a trace, as many as have arrived.
+    pub(crate) fn trace(&self, trace_id: &str) -> Vec<Seen> {
+        self.lock().get(trace_id).cloned().unwrap_or_default()
+    }
+
+    /// All spans of which this is so, in no order.
+    pub(crate) fn find(&self, is_so: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        self.lock().values().flatten().filter(|span| is_so(span)).cloned().collect()
+    }
+
+    /// Keeps what a trace was found to be.
+    pub(crate) fn remember(&self, trace_id: &str, text: String) {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.insert(trace_id.to_owned(), text);
+    }
+
+    /// Everything that was remembered.
+    pub(crate) fn compared(&self) -> Vec<(String, String)> {
+        let compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.iter().map(|(trace_id, text)| (trace_id.clone(), text.clone())).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Seen>>> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Sink(Traces);
+
+#[tonic::async_trait]
+impl TraceService for Sink {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut seen = Vec::new();
+        for resource in request.into_inner().resource_spans {
+            let of = resource.resource.map(|it| attributes(it.attributes)).unwrap_or_default();
+            let service = of.get("service.name").cloned().unwrap_or_default();
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            seen.extend(spans.map(|span| read(&service, span)));
+        }
+        let mut traces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for span in seen {
+            traces.entry(span.trace_id.clone()).or_default().push(span);
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn read(service: &str, span: Span) -> Seen {
+    let status = span.status.clone().unwrap_or_default();
+    let failed = status.code() == StatusCode::Error;
+    Seen {
+        service: service.to_owned(),
+        kind: span.kind(),
+        trace_id: hex(&span.trace_id),
+        span_id: hex(&span.span_id),
+        parent: hex(&span.parent_span_id),
+        attributes: attributes(span.attributes),
+        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
+        events: span.events.into_iter().map(|event| event.name).collect(),
+        error: failed.then_some(status.message),
+        started: span.start_time_unix_nano,
+        ended: span.end_time_unix_nano,
+        name: span.name,
+    }
+}
+
+/// Fails the test's assertions later, rather than here, when one is there twice.
+fn attributes(given: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let mut attributes = BTreeMap::new();
+    for KeyValue { key, value, .. } in given {
+        let twice = attributes.insert(key.clone(), value.map(text).unwrap_or_default()).is_some();
+        if twice {
+            attributes.insert(format!("{key} (twice)"), String::new());
+        }
+    }
+    attributes
+}
+
+fn text(value: AnyValue) -> String {
+    match value.value {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
