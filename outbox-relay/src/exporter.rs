@@ -115,3 +115,18 @@ impl SpanExporter for Collector {
         self.inner.set_resource(resource);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_of_a_million_rows_keeps_the_queue_short() {
+        let queue = Queue::new();
+        let taken = (0..1_000_000).filter(|_| queue.takes_one()).count();
+        assert_eq!(taken, LONGEST_QUEUE);
+        assert_eq!(queue.dropped(), (1_000_000 - LONGEST_QUEUE) as u64);
+        queue.sent(512, &Ok(()));
+        assert_eq!((0..1_000).filter(|_| queue.takes_one()).count(), 512);
+    }
+}

@@ -138,3 +138,17 @@ impl SpanExporter for Collector {
         self.inner.set_resource(resource);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_full_takes_nothing_until_something_was_sent() {
+        let queue = Queue::new();
+        queue.waiting.store(LONGEST_QUEUE, Relaxed);
+        assert!(!queue.has_room());
+        queue.sent(512, &Ok(()));
+        assert!(queue.has_room());
+    }
+}

@@ -12,6 +12,10 @@ use proto::orders::v1::{
     CancelOrderRequest, Order, OrderState, PlaceOrderRequest, WatchOrderRequest,
 };
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Request, metadata::MetadataMap};
 use uuid::Uuid;
 
@@ -346,6 +350,10 @@ pub(crate) async fn no_collector(shop: Shop) -> anyhow::Result<()> {
         let order = shop.place(&product, 1).await?;
         shop.until_order(&order.order_id, OrderState::Confirmed).await?;
         for part in [Part::Orders, Part::Relay] {
+            // A silent one has them until it is given up.
+            if endpoint != silent.0 {
+                counts_dropped_spans(&shop, part).await?;
+            }
             let asked = Instant::now();
             assert!(shop.stack.sigterm(part).await?.success());
             let took = asked.elapsed();
@@ -356,6 +364,21 @@ pub(crate) async fn no_collector(shop: Shop) -> anyhow::Result<()> {
         shop.stack.start(Part::Relay).await?;
     }
     Ok(())
+}
+
+async fn counts_dropped_spans(shop: &Shop, part: Part) -> anyhow::Result<()> {
+    let url = shop.stack.http_url(part).context("it has pages")?;
+    let address = url.trim_start_matches("http://").to_owned();
+    until(&format!("{part:?} counts the spans it has dropped"), async || {
+        let mut stream = TcpStream::connect(&address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: it\r\nconnection: close\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let counted = page.lines().find(|line| line.starts_with("telemetry_spans_dropped_total"));
+        ensure!(counted.is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Nothing came late: every trace that was compared is still what it was.
