@@ -21,7 +21,7 @@ pub struct Outgoing {
     pub headers: String,
     /// The payload, ProtoJSON.
     pub payload: Vec<u8>,
-    /// Lasts until it is committed.
+    /// Fails with the batch that is taken back.
     pub(crate) created: Span,
 }
 

@@ -2,7 +2,7 @@
 //! ```text
 //! <method>                SERVER    a call, until the last byte of its answer
 //!   <method>              CLIENT    a call to another service
-//!   create <topic>        PRODUCER  an event, until it is committed; its context is stored in the outbox row
+//!   create <topic>        PRODUCER  an event comes about; its context is stored in the outbox row
 //!     transit <topic>     INTERNAL  Kafka has it, until it is handed over
 //!     process <topic>     CONSUMER  one attempt to handle it, until that is committed; link -> create
 //!       create <topic>    ...
@@ -51,6 +51,11 @@ struct Recorder {
 pub(crate) fn record(tracer: SdkTracer, queue: &'static Queue) {
     // Once per process; a second service in it would record as the first.
     let _ = RECORDER.set(Recorder { tracer, queue });
+}
+
+/// Whether any span is recorded.
+pub(crate) fn is_on() -> bool {
+    RECORDER.get().is_some()
 }
 
 /// A span, if it is recorded. It ends when it is dropped.
@@ -185,7 +190,7 @@ pub fn timer(name: &'static str, order_id: Uuid) -> TraceContext {
     }
 }
 
-/// An event comes about, until it is committed; the context travels with it.
+/// An event comes about; the context travels with it.
 pub(crate) fn create(topic: &'static str, event_type: &str, event_id: Uuid, cause: &Cause) -> Span {
     Span::start(&cause.trace, || {
         let mut attributes = messaging("create", topic);
@@ -198,9 +203,6 @@ pub(crate) fn create(topic: &'static str, event_type: &str, event_id: Uuid, caus
 
 /// The way of a message from Kafka's log to us. It is too long to draw where the event is old.
 pub(crate) fn transit(record: &Record, group: &'static str) {
-    if RECORDER.get().is_none() {
-        return;
-    }
     let (now, created) = (clock::now(), TraceContext::from_headers(Headers(&record.headers)));
     if !created.span().is_sampled() || is_old(record, now) {
         return;
@@ -219,19 +221,19 @@ pub(crate) fn transit(record: &Record, group: &'static str) {
 /// One attempt to handle a message.
 pub(crate) fn process(record: &Record, created: &TraceContext, group: &'static str) -> Span {
     // The flag of the event counts, also where a new trace begins.
-    if !created.span().is_sampled() {
+    if !is_on() || created.span().is_valid() && !created.span().is_sampled() {
         return Span(None);
     }
-    let now = clock::now();
     let none = TraceContext::default();
-    let parent = if is_old(record, now) { &none } else { created };
+    let parent = if is_old(record, clock::now()) { &none } else { created };
+    let creation = Some(created.span()).filter(|span| span.is_valid()).cloned();
     Span::start(parent, || {
         builder(
             format!("process {}", record.topic),
             SpanKind::Consumer,
             received("process", record, group),
         )
-        .with_links(vec![Link::with_context(created.span().clone())])
+        .with_links(creation.map(Link::with_context).into_iter().collect())
     })
 }
 
@@ -240,7 +242,7 @@ pub fn transaction<'a>(
     service: &'static str,
     served: impl ExactSizeIterator<Item = &'a TraceContext>,
 ) -> Span {
-    if RECORDER.get().is_none() {
+    if !is_on() {
         return Span(None);
     }
     let count = served.len();

@@ -120,6 +120,7 @@ fn main() {
         stage.trial("the_trace_of_a_reaction_that_is_retried", traces::retried),
         stage.trial("the_trace_of_what_is_not_sampled_is_nowhere", traces::unsampled),
         stage.trial("the_trace_of_an_old_event_is_a_new_one", traces::old),
+        stage.trial("the_trace_of_a_foreign_event_begins_with_it", traces::foreign),
         stage.trial("the_trace_of_a_refused_call_names_its_status", traces::refused),
         stage.trial("the_trace_of_a_stream_names_its_end", traces::streams),
         stage.trial("the_trace_of_nothing_compared_has_changed_since", traces::nothing_more_came),

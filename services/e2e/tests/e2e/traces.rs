@@ -244,6 +244,23 @@ pub(crate) async fn old(shop: Shop) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A message that names no trace begins one.
+pub(crate) async fn foreign(shop: Shop) -> anyhow::Result<()> {
+    let order_id = Uuid::now_v7().to_string();
+    let sent = headers("shop.orders.v1.OrderCancelled", &order_id);
+    let payload = format!(r#"{{"orderId": "{order_id}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
+    let sender = Sender::new(&shop)?;
+    sender.send("shop.orders.events", &order_id, &sent, payload.as_bytes()).await?;
+    until("products and delivery have handled it", async || {
+        let of = |span: &Seen| span.attribute("messaging.message.conversation_id") == order_id;
+        let spans = shop.collector.find(of);
+        let roots = spans.iter().filter(|span| span.parent.is_empty() && span.links.is_empty());
+        ensure!(spans.len() == 2 && roots.count() == 2, "{spans:#?}");
+        Ok(())
+    })
+    .await
+}
+
 /// Every answer names its trace, and the span of a failed call says how it ended.
 pub(crate) async fn refused(shop: Shop) -> anyhow::Result<()> {
     let refused = shop.orders.clone().place_order(PlaceOrderRequest::default()).await;
