@@ -41,7 +41,7 @@ test: ## Install what is missing, build, run every test on a real Postgres and a
 	cargo test --locked --workspace --doc
 	$(SETTLE) infra -- cargo test --locked --workspace --tests --no-fail-fast
 
-bench: ## Orders settled per second on this machine, from a release build
+bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked -p e2e
