@@ -74,7 +74,12 @@ impl ClientContext for Context {
                 .filter(|lag| *lag >= 0);
             (name, known.sum())
         });
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = lag.collect();
+        let lag: HashMap<String, i64> = lag.collect();
+        for (topic, messages) in &lag {
+            let topic = KeyValue::new("messaging.destination.name", topic.clone());
+            metrics::instruments().consumer_lag.record(*messages, &[topic]);
+        }
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 }
 

@@ -328,6 +328,7 @@ impl<B: Book> Inbox<B> {
         trail::note(&mut tx, &batch.entries).await?;
         parked::add(&mut tx, self.service, &batch.parked).await?;
         tx.commit().await?;
+        book.committed();
         Ok(())
     }
 

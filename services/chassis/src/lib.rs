@@ -2,6 +2,7 @@
 //! The outbox and the inbox are here: a state change and its events commit together or not at all.
 
 pub mod config;
+pub mod saga;
 pub mod service;
 
 pub mod call;

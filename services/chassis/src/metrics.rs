@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use opentelemetry::{
     global,
-    metrics::{Counter, Histogram},
+    metrics::{Counter, Gauge, Histogram},
 };
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
@@ -12,6 +12,10 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 /// Up to ten seconds; OpenTelemetry's boundaries for durations, with finer ones below.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 5.0, 10.0];
+
+/// A saga may wait for hours for a service that is down.
+const SETTLING: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86_400.0];
 
 /// What is counted and measured.
 #[derive(Debug)]
@@ -26,6 +30,14 @@ pub(crate) struct Instruments {
     pub(crate) duplicates: Counter<u64>,
     /// Messages that were parked.
     pub(crate) parked: Counter<u64>,
+    /// Messages that are not handled yet, by topic.
+    pub(crate) consumer_lag: Gauge<i64>,
+    /// Seconds from the beginning of a saga until it settled.
+    pub(crate) saga_duration: Histogram<f64>,
+    /// Sagas that have not settled.
+    pub(crate) saga_unsettled: Gauge<i64>,
+    /// Seconds since the oldest of them began.
+    pub(crate) saga_oldest_unsettled: Gauge<f64>,
     /// Spans that nobody collected in time.
     pub(crate) spans_dropped: Counter<u64>,
 }
@@ -49,6 +61,14 @@ pub(crate) fn instruments() -> &'static Instruments {
             messages: meter.u64_counter("inbox.messages").build(),
             duplicates: meter.u64_counter("inbox.duplicates").build(),
             parked: meter.u64_counter("inbox.parked").build(),
+            consumer_lag: meter.i64_gauge("messaging.consumer.lag").build(),
+            saga_duration: meter
+                .f64_histogram("saga.duration")
+                .with_unit("s")
+                .with_boundaries(SETTLING.to_vec())
+                .build(),
+            saga_unsettled: meter.i64_gauge("saga.unsettled").build(),
+            saga_oldest_unsettled: meter.f64_gauge("saga.oldest.unsettled").with_unit("s").build(),
             spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),
         }
     })
@@ -62,6 +82,9 @@ pub(crate) fn start(service: &'static str) -> anyhow::Result<Registry> {
     global::set_meter_provider(
         SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build(),
     );
+    // So that an alarm sees a zero before the first one.
+    let Instruments { duplicates, parked, spans_dropped, .. } = instruments();
+    [duplicates, parked, spans_dropped].into_iter().for_each(|counter| counter.add(0, &[]));
     Ok(registry)
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The rows that a batch touches, held in memory between load and save.
-pub trait Book: Sized + Send + 'static {
+pub trait Book: Sized + Send + Sync + 'static {
     /// What the messages of a batch ask to be loaded: ids, without duplicates.
     type Wants: Default + Send + Sync;
 
@@ -28,7 +28,10 @@ pub trait Book: Sized + Send + 'static {
 
     /// Writes every changed row once. New rows `on conflict do nothing`, changed ones `where version = <loaded>`; fewer
     /// rows than expected is [`SaveError::Conflict`].
-    fn save(self, conn: &mut PgConnection) -> impl Future<Output = Result<(), SaveError>> + Send;
+    fn save(&self, conn: &mut PgConnection) -> impl Future<Output = Result<(), SaveError>> + Send;
+
+    /// What was saved is committed: the place to count what came of it.
+    fn committed(&self) {}
 }
 
 /// Why a book was not saved.

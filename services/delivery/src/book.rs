@@ -66,7 +66,7 @@ impl policy::Book for Book {
         })
     }
 
-    async fn save(self, conn: &mut PgConnection) -> Result<(), SaveError> {
+    async fn save(&self, conn: &mut PgConnection) -> Result<(), SaveError> {
         let (known, new): (Vec<_>, Vec<_>) = self
             .deliveries
             .values()

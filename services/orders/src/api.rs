@@ -236,6 +236,7 @@ impl Api {
         )
         .await?;
         tx.commit().await?;
+        book.committed();
         self.doorbell.ring();
         Ok(order)
     }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chassis::{
     cause::{Cause, Coordination},
     policy::{Book as ChassisBook, Reaction, Refused, SaveError},
+    saga,
     trail::Outcome,
 };
+use proto::orders::v1::OrderState;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -46,6 +48,7 @@ fn parse(order_id: &str) -> Result<Uuid, Refused> {
 
 struct Loaded {
     order: Order,
+    was_settled: bool,
     loaded_version: i64,
 }
 
@@ -72,12 +75,16 @@ impl ChassisBook for Book {
         }
         let order_ids: Vec<Uuid> = order_ids.iter().copied().collect();
         let orders = store::lock_orders(conn, &order_ids).await?.into_iter();
-        let orders =
-            orders.map(|order| (order.order_id, Loaded { loaded_version: order.version, order }));
+        let loaded = |order: Order| Loaded {
+            loaded_version: order.version,
+            was_settled: order.settled_at.is_some(),
+            order,
+        };
+        let orders = orders.map(|order| (order.order_id, loaded(order)));
         Ok(Self { orders: orders.collect(), ..Self::default() })
     }
 
-    async fn save(self, conn: &mut PgConnection) -> Result<(), SaveError> {
+    async fn save(&self, conn: &mut PgConnection) -> Result<(), SaveError> {
         let changed: Vec<_> = self
             .orders
             .values()
@@ -86,9 +93,28 @@ impl ChassisBook for Book {
             .collect();
         store::update_orders(conn, &changed).await?;
         store::insert_transitions(conn, &self.transitions).await?;
-        catalogue::upsert(conn, &self.products.into_values().collect::<Vec<_>>()).await?;
+        catalogue::upsert(conn, &self.products.values().cloned().collect::<Vec<_>>()).await?;
         Ok(())
     }
+
+    /// The first transition out of PENDING settles an order, whatever follows it in the same batch.
+    fn committed(&self) {
+        let mut settled = BTreeSet::new();
+        for transition in self.transitions.iter().filter(|it| it.state != OrderState::Pending) {
+            let Some(loaded) = self.orders.get(&transition.order_id) else { continue };
+            if !loaded.was_settled && settled.insert(transition.order_id) {
+                saga::settled(
+                    loaded.order.coordination,
+                    outcome(transition.state),
+                    transition.created_at - loaded.order.created_at,
+                );
+            }
+        }
+    }
+}
+
+fn outcome(state: OrderState) -> &'static str {
+    if state == OrderState::Cancelled { "cancelled" } else { "confirmed" }
 }
 
 impl Book {

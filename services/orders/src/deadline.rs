@@ -75,5 +75,6 @@ pub async fn step(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize, 
     outbox::append(&mut tx, &events).await?;
     trail::note(&mut tx, &entries).await?;
     tx.commit().await?;
+    book.committed();
     Ok(events.len())
 }

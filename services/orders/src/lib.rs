@@ -21,6 +21,7 @@ pub mod wire;
 
 use chassis::{
     inbox::Inbox,
+    saga,
     service::{LARGEST_MESSAGE, Service},
 };
 use proto::orders::v1::order_service_server::OrderServiceServer;
@@ -58,6 +59,7 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
     let (intake, clerk) = intake::open(service.pool(), service.doorbell());
     let (watchers, lookout) = watch::open(service.pool());
     let deadlines = deadline::run(service.pool(), service.doorbell(), service.shutdown());
+    let unsettled = saga::watch(service.pool(), store::UNSETTLED, service.shutdown());
     let lookout = lookout.run(service.shutdown());
     let api = Api {
         pool: service.pool(),
@@ -79,6 +81,7 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
         .works("intake", clerk.run())
         .works("watches", lookout)
         .works("order deadlines", deadlines)
+        .works("unsettled orders", unsettled)
         .run()
         .await
 }

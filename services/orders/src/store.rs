@@ -165,6 +165,19 @@ pub async fn transitions_after(
     rows.iter().map(read_transition).collect()
 }
 
+/// How many orders have not settled, counted up to 100,000, and the age of the oldest in seconds: the one whose deadline
+/// comes first.
+pub const UNSETTLED: &str = "
+    select count(*),
+           coalesce(extract(epoch from max(clock_timestamp() - created_at)), 0)::float8
+    from (
+        select created_at
+        from orders
+        where state = 'pending'
+        order by deadline_at
+        limit 100000
+    ) pending";
+
 /// The pending orders whose deadline has passed, oldest first.
 pub async fn overdue(
     conn: &mut PgConnection,

@@ -96,7 +96,7 @@ impl policy::Book for Book {
         Ok(Self { loaded_products: loaded_products.collect(), loaded_rows, rows, shelf })
     }
 
-    async fn save(self, conn: &mut PgConnection) -> Result<(), SaveError> {
+    async fn save(&self, conn: &mut PgConnection) -> Result<(), SaveError> {
         let mut new = Vec::new();
         let mut moved = Vec::new();
         for (order_id, row) in &self.rows {

@@ -237,8 +237,8 @@ impl Book for Pages {
         Ok(Self(rows.into_iter().map(page).collect()))
     }
 
-    async fn save(self, conn: &mut PgConnection) -> Result<(), SaveError> {
-        for (order_id, page) in self.0 {
+    async fn save(&self, conn: &mut PgConnection) -> Result<(), SaveError> {
+        for (order_id, page) in &self.0 {
             if page.loaded == page.heard.len() {
                 continue;
             }
@@ -249,7 +249,7 @@ impl Book for Pages {
             };
             let written = sqlx::query(statement)
                 .bind(order_id)
-                .bind(page.heard)
+                .bind(&page.heard)
                 .bind(page.version)
                 .execute(&mut *conn)
                 .await?;
