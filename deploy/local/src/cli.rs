@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::{self, Options, Setting};
 use crate::ports::Ports;
 use crate::progress::Progress;
-use crate::{demo, events, guard, health, infra, provision, reset, seed, up};
+use crate::{demo, events, guard, health, infra, provision, reset, seed, trace, up};
 
 /// Orders that settle: the whole shop on one machine, on a real Postgres and a real Apache Kafka.
 #[derive(Debug, Parser)]
@@ -48,6 +48,17 @@ enum Verb {
         kafka: RunningKafka,
         #[command(flatten)]
         filter: events::Filter,
+    },
+    /// Show what happened for an order and what caused what, from the services' own trails.
+    ///
+    /// A tree: calls and timers, the events they emitted, who handled each, what came of it, and how long it waited on its
+    /// way. Needs no tracing backend; trails are kept for 30 days. What nobody has handled yet is "emitted, not seen";
+    /// services that do not answer are named.
+    Trace {
+        #[command(flatten)]
+        question: trace::Question,
+        #[command(flatten)]
+        ports: Ports,
     },
     /// Place, watch, cancel and run out of stock against a running shop, and show the events as they pass.
     Demo {
@@ -162,6 +173,7 @@ async fn run(verb: Verb) -> Result<ExitCode> {
             Box::pin(up::run(&data.data_dir, &options, &progress)).await
         }
         Verb::Events { kafka, filter } => events::run(&kafka.kafka, filter, &progress).await,
+        Verb::Trace { question, ports } => trace::run(&ports, question).await,
         Verb::Demo { kafka, ports } => Box::pin(demo::run(&ports, &kafka.kafka)).await,
         Verb::Reset { data, yes } => reset::run(&data.data_dir, yes, &progress).await,
         Verb::Infra { cache, postgres_settings, command } => {

@@ -2,6 +2,7 @@
 //!
 //! [`Stack`] is that machine. `settle up` runs one for a person, the end-to-end tests run one each.
 
+mod causality;
 mod cli;
 mod datadir;
 mod demo;
@@ -26,6 +27,7 @@ mod service;
 mod shop;
 mod signals;
 mod stack;
+mod trace;
 mod up;
 
 pub use cli::main;

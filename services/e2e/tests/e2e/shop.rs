@@ -100,6 +100,29 @@ impl Shop {
         Ok(us.ancestors().nth(2).context("the directory of the programs")?.join(name))
     }
 
+    /// Runs a verb of the `settle` program against this shop; what it wrote to stdout and stderr.
+    pub(crate) async fn settle(
+        &self,
+        verb: &str,
+        more: &[&str],
+    ) -> anyhow::Result<(String, String)> {
+        let mut settle = tokio::process::Command::new(self.program("settle")?);
+        settle.arg(verb).args(more);
+        for (flag, part) in [
+            ("--orders-port", Part::Orders),
+            ("--products-port", Part::Products),
+            ("--delivery-port", Part::Delivery),
+        ] {
+            let url = self.stack.grpc_url(part);
+            settle.args([flag, url.rsplit(':').next().unwrap_or_default()]);
+        }
+        let output = settle.output().await?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (out, error) = (text(output.stdout), text(output.stderr));
+        anyhow::ensure!(output.status.success() == error.is_empty(), "{}: {error}", output.status);
+        Ok((out, error))
+    }
+
     pub(crate) fn operations(
         &self,
         part: Part,

@@ -215,21 +215,54 @@ pub(crate) async fn trail(shop: Shop) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `settle trace` of an order, as a person and as a program reads it.
+pub(crate) async fn causes(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let order = shop.place(&product, 1).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    let told = crate::shop::until("every event is seen", async || {
+        let told = shop.settle("trace", &[&order.order_id]).await?;
+        let confirmed = told.0.lines().skip_while(|line| !line.contains("OrderConfirmed"));
+        anyhow::ensure!(
+            confirmed.skip(1).any(|line| line.contains("delivery applied")),
+            "{told:?}"
+        );
+        Ok(told.0)
+    })
+    .await?;
+    assert!(told.contains("call PlaceOrder: orders applied"), "{told}");
+    assert!(!told.contains("not asked"), "{told}");
+
+    let linked = ["--json", "--jaeger-url", "http://jaeger:16686/", &order.order_id];
+    let document: serde_json::Value =
+        serde_json::from_str(&shop.settle("trace", &linked).await?.0)?;
+    let placed = &document["roots"][0]["emitted"][0];
+    assert_eq!(
+        (placed["type"].as_str(), placed["seen"].as_bool()),
+        (Some("shop.orders.v1.OrderPlaced"), Some(true))
+    );
+    let link = document["links"][0].as_str().unwrap_or_default();
+    assert_eq!(
+        Some(link.trim_start_matches("http://jaeger:16686/trace/")),
+        document["traceIds"][0].as_str()
+    );
+
+    shop.stack.sigterm(Part::Delivery).await?;
+    let (told, _) = shop.settle("trace", &[&order.order_id]).await?;
+    shop.stack.start(Part::Delivery).await?;
+    assert!(told.contains("not asked: delivery, http://127.0.0.1:"), "{told}");
+
+    let nobody = uuid::Uuid::new_v4().to_string();
+    let (_, refused) = shop.settle("trace", &[&nobody]).await?;
+    assert!(refused.contains("has handled anything of order"), "{refused}");
+    let (_, refused) = shop.settle("trace", &["order-1"]).await?;
+    assert!(refused.contains("invalid value 'order-1'"), "{refused}");
+    Ok(())
+}
+
 pub(crate) async fn demo(shop: Shop) -> anyhow::Result<()> {
-    let port =
-        |url: &str| url.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
-    let mut settle = tokio::process::Command::new(shop.program("settle")?);
-    settle.arg("demo").args(["--kafka", shop.stack.kafka_bootstrap()]);
-    for (flag, part) in [
-        ("--orders-port", Part::Orders),
-        ("--products-port", Part::Products),
-        ("--delivery-port", Part::Delivery),
-    ] {
-        settle.args([flag, &port(&shop.stack.grpc_url(part))]);
-    }
-    let played = settle.output().await?;
-    let text = String::from_utf8_lossy(&played.stdout);
-    assert!(played.status.success(), "{text}\n{}", String::from_utf8_lossy(&played.stderr));
+    let (text, error) = shop.settle("demo", &["--kafka", shop.stack.kafka_bootstrap()]).await?;
+    assert!(error.is_empty(), "{text}\n{error}");
     for told in ["OrderConfirmed", "DeliveryCancelRefused", "ProductOutOfStock", "grpcurl"] {
         assert!(text.contains(told), "{told} is not shown:\n{text}");
     }
