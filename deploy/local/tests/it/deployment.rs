@@ -55,7 +55,8 @@ fn every_image_is_pinned_to_a_version() {
     for image in images.iter().filter(|image| *image != "settle:local") {
         let tag = image.split(' ').next().unwrap().split(':').nth(1).unwrap_or_default();
         assert!(
-            tag.contains('.') && tag.starts_with(|c: char| c.is_ascii_digit()),
+            tag.contains('.')
+                && tag.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()),
             "{image} is not pinned"
         );
     }
@@ -174,4 +175,78 @@ fn every_role_that_the_migrations_grant_to_is_made_by_the_init_script() {
     for role in roles {
         assert!(made.contains(&format!("create role {role} login")), "{role}");
     }
+}
+
+/// Name and address of what Prometheus scrapes.
+fn scraped(file: &str) -> BTreeMap<String, String> {
+    let configuration: Value = serde_yaml_ng::from_str(&read(file)).unwrap();
+    let targets = configuration["scrape_configs"][0]["static_configs"].as_sequence().unwrap();
+    let one = |target: &Value| {
+        let name = target["labels"]["service"].as_str().unwrap().to_owned();
+        (name, target["targets"][0].as_str().unwrap().to_owned())
+    };
+    targets.iter().map(one).collect()
+}
+
+#[test]
+fn prometheus_scrapes_every_process_where_it_listens() {
+    let mut listens = BTreeMap::new();
+    for (name, (_, service)) in ours() {
+        let environment = environment(&service);
+        let address = environment.get("METRICS_LISTEN").or_else(|| environment.get("RELAY_LISTEN"));
+        if let Some(address) = address {
+            listens.insert(name, address.split(':').nth(1).unwrap().to_owned());
+        }
+    }
+    let at = |host: &dyn Fn(&str) -> String| -> BTreeMap<String, String> {
+        listens
+            .iter()
+            .map(|(name, port)| (name.clone(), format!("{}:{port}", host(name))))
+            .collect()
+    };
+    assert_eq!(scraped("prometheus/containers.yml"), at(&str::to_owned));
+    assert_eq!(scraped("prometheus/prometheus.yml"), at(&|_| "127.0.0.1".to_owned()));
+    let help = Command::new(env!("CARGO_BIN_EXE_settle")).args(["up", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for (name, port) in &listens {
+        let above = if name == "outbox-relay" { 0 } else { 1000 };
+        let flag = format!("[default: {}]", port.parse::<u16>().unwrap() - above);
+        assert!(help.contains(&flag), "{name} listens elsewhere by default");
+    }
+}
+
+#[test]
+fn the_collectors_pipelines_consist_of_what_is_configured_and_keep_errors() {
+    let collector: Value = serde_yaml_ng::from_str(&read("otel-collector.yaml")).unwrap();
+    let pipeline = &collector["service"]["pipelines"]["traces"];
+    for kind in ["receivers", "processors", "exporters"] {
+        let used = words(&pipeline[kind]);
+        assert!(!used.is_empty(), "{kind}");
+        for name in used {
+            assert!(collector[kind].get(&name).is_some(), "{kind} have no {name}");
+        }
+    }
+    let policies = collector["processors"]["tail_sampling"]["policies"].as_sequence().unwrap();
+    let errors = policies.iter().any(|policy| {
+        policy["type"] == "status_code"
+            && words(&policy["status_code"]["status_codes"]) == ["ERROR"]
+    });
+    assert!(errors, "{policies:?}");
+}
+
+#[test]
+fn every_mounted_file_exists_and_grafana_finds_its_dashboards() {
+    let services = services();
+    for (name, service) in &services {
+        for volume in words(&service["volumes"]) {
+            let (source, _) = volume.split_once(':').unwrap();
+            let mounted = !source.starts_with('.') || deploy().join(source).exists();
+            assert!(mounted, "{name} mounts {source}");
+        }
+    }
+    let provider: Value =
+        serde_yaml_ng::from_str(&read("grafana/provisioning/dashboards/settle.yaml")).unwrap();
+    let path = provider["providers"][0]["options"]["path"].as_str().unwrap();
+    let mounts = words(&services["grafana"]["volumes"]);
+    assert!(mounts.contains(&format!("./grafana/dashboards:{path}:ro")), "{mounts:?}");
 }

@@ -7,10 +7,12 @@
 )]
 
 mod collector;
+mod pages;
 mod shop;
 mod tree;
 
 mod bad_input;
+mod dashboards;
 mod idempotency;
 mod injected;
 mod outages;
@@ -79,6 +81,7 @@ fn main() {
         stage.trial("a_failed_delivery_cancels_its_order", walkthrough::delivery_fails),
         stage.trial("a_watch_shows_every_state_in_order_and_resumes", walkthrough::watch),
         stage.trial("every_service_tells_what_it_did_for_an_order", walkthrough::trail),
+        stage.trial("the_causes_of_an_order_are_shown_as_a_tree", walkthrough::causes),
         stage.trial("the_demonstration_plays_to_its_end", walkthrough::demo),
         stage.trial("the_same_request_id_places_one_order", idempotency::same_request),
         stage.trial("a_request_id_is_not_reused_for_another_request", idempotency::other_content),
@@ -125,6 +128,7 @@ fn main() {
         stage.trial("the_trace_of_a_stream_names_its_end", traces::streams),
         stage.trial("the_trace_of_nothing_compared_has_changed_since", traces::nothing_more_came),
         stage.trial("programs_run_and_stop_without_a_collector", traces::no_collector),
+        stage.trial("alarms_and_dashboards_name_what_is_measured", dashboards::names),
         stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
     ];

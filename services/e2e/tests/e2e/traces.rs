@@ -12,16 +12,13 @@ use proto::orders::v1::{
     CancelOrderRequest, Order, OrderState, PlaceOrderRequest, WatchOrderRequest,
 };
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 use tonic::{Request, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
     collector::Seen,
     injected::{Sender, headers, headers_of},
+    pages::page,
     shop::{Shop, request, trace_to, until},
     tree,
 };
@@ -384,14 +381,10 @@ pub(crate) async fn no_collector(shop: Shop) -> anyhow::Result<()> {
 }
 
 async fn counts_dropped_spans(shop: &Shop, part: Part) -> anyhow::Result<()> {
-    let url = shop.stack.http_url(part).context("it has pages")?;
-    let address = url.trim_start_matches("http://").to_owned();
     until(&format!("{part:?} counts the spans it has dropped"), async || {
-        let mut stream = TcpStream::connect(&address).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: it\r\nconnection: close\r\n\r\n").await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
-        let counted = page.lines().find(|line| line.starts_with("telemetry_spans_dropped_total"));
+        let metrics = page(shop, part, "/metrics").await?;
+        let counted =
+            metrics.lines().find(|line| line.starts_with("telemetry_spans_dropped_total"));
         ensure!(counted.is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
         Ok(())
     })

@@ -1,0 +1,142 @@
+//! The alarms and dashboards of `deploy/`, held against what the processes measure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, ensure};
+use local::Part;
+use promql_parser::{
+    parser::{self, Expr, LabelModifier, VectorSelector},
+    util::{ExprVisitor, walk_expr},
+};
+use proto::orders::v1::OrderState;
+
+use crate::{
+    pages::page,
+    shop::{Shop, until},
+};
+
+/// What Prometheus adds to a series, and what it measures itself.
+const TARGET_LABELS: [&str; 3] = ["service", "job", "instance"];
+const OWN_METRIC: &str = "up";
+
+/// Every metric that an alarm or a panel names exists, with the labels it is asked by.
+pub(crate) async fn names(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let order = shop.place(&product, 1).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    let files = expressions()?;
+    ensure!(files.len() == 4, "files of alarms and dashboards: {:?}", files.keys());
+    // Lags and gauges are measured every few seconds.
+    until("everything is measured", async || {
+        let live = measured(&shop).await?;
+        for (file, expressions) in &files {
+            ensure!(!expressions.is_empty(), "{file} asks for nothing");
+            for expression in expressions {
+                check(expression, &live).with_context(|| format!("{file}: {expression}"))?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// By file, what is asked of Prometheus.
+fn expressions() -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let deploy = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"));
+    let mut files = BTreeMap::new();
+    let alerts = std::fs::read_to_string(deploy.join("prometheus/alerts.yml"))?;
+    let alerts: serde_json::Value = serde_yaml_ng::from_str(&alerts)?;
+    files.insert("alerts.yml".to_owned(), under("expr", &alerts));
+    for file in std::fs::read_dir(deploy.join("grafana/dashboards"))? {
+        let path = file?.path();
+        let dashboard: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        files.insert(path.display().to_string(), under("expr", &dashboard));
+    }
+    Ok(files)
+}
+
+/// All texts of this name, however deep. Grafana's own variables become what they stand for.
+fn under(name: &str, value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().flat_map(|it| under(name, it)).collect(),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(field, value)| match value.as_str() {
+                Some(text) if field == name => vec![text.replace("$__rate_interval", "1m")],
+                _ => under(name, value),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The labels of every series that the processes show, by name.
+async fn measured(shop: &Shop) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for part in [Part::Orders, Part::Products, Part::Delivery, Part::Relay] {
+        let text = page(shop, part, "/metrics").await?;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            if series.is_empty() {
+                continue;
+            }
+            let series = parser::parse(series).map_err(anyhow::Error::msg)?;
+            let Expr::VectorSelector(VectorSelector { name: Some(name), matchers, .. }) = series
+            else {
+                anyhow::bail!("no series: {line}");
+            };
+            let labels = matchers.matchers.into_iter().map(|matcher| matcher.name);
+            live.entry(name).or_default().extend(labels);
+        }
+    }
+    Ok(live)
+}
+
+fn check(expression: &str, live: &BTreeMap<String, BTreeSet<String>>) -> anyhow::Result<()> {
+    let expression = parser::parse(expression).map_err(anyhow::Error::msg)?;
+    let mut names = Names { live, labels: BTreeSet::new(), asked: BTreeSet::new() };
+    walk_expr(&mut names, &expression)?;
+    let unknown: Vec<_> = names.asked.difference(&names.labels).collect();
+    ensure!(unknown.is_empty(), "no series here has the labels {unknown:?}");
+    Ok(())
+}
+
+/// The labels that an expression's series have, and those that it groups and chooses by.
+struct Names<'a> {
+    live: &'a BTreeMap<String, BTreeSet<String>>,
+    labels: BTreeSet<String>,
+    asked: BTreeSet<String>,
+}
+
+impl ExprVisitor for Names<'_> {
+    type Error = anyhow::Error;
+
+    fn pre_visit(&mut self, expression: &Expr) -> anyhow::Result<bool> {
+        match expression {
+            Expr::VectorSelector(selector) => self.selects(selector)?,
+            Expr::MatrixSelector(matrix) => self.selects(&matrix.vs)?,
+            Expr::Aggregate(aggregate) => {
+                let by = aggregate.modifier.as_ref().map(LabelModifier::labels);
+                self.asked.extend(by.into_iter().flat_map(|by| by.labels.clone()));
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+impl Names<'_> {
+    fn selects(&mut self, selector: &VectorSelector) -> anyhow::Result<()> {
+        let name = selector.name.as_deref().context("a series without a name")?;
+        self.labels.extend(TARGET_LABELS.map(str::to_owned));
+        self.asked.extend(selector.matchers.matchers.iter().map(|matcher| matcher.name.clone()));
+        if name != OWN_METRIC {
+            let labels = self.live.get(name).with_context(|| format!("nobody measures {name}"))?;
+            self.labels.extend(labels.iter().cloned());
+        }
+        Ok(())
+    }
+}
