@@ -24,6 +24,7 @@ use crate::{
     recording,
     redrive::Handover,
     shards::Shards,
+    shipment::NOTE_EVERY,
     window::Chunk,
 };
 
@@ -156,7 +157,9 @@ impl Transactions<'_> {
             let marker = Marker::at(self.cluster, &lanes, &self.moves, parked).encode()?;
             self.producer.note(&self.config.markers_topic, self.grant.owner(), Some(&marker))?;
             self.anchor().await?;
+            self.metrics.in_flight(page.bytes);
             self.commit(&page).await?;
+            self.metrics.in_flight(0);
             self.budget.grow();
         }
         let (grant, table) = (self.grant, &self.source.table);
@@ -215,6 +218,10 @@ impl Transactions<'_> {
                         page.bytes += weight;
                         self.metrics.sent(event.topic, 1);
                     }
+                }
+                if let (0, Some(claimed_at)) = (*next % NOTE_EVERY, chunk.claimed_at) {
+                    let waited = (claimed_at - event.created_at).to_std().unwrap_or_default();
+                    self.metrics.waited(waited);
                 }
                 page.rows += 1;
                 *next += 1;

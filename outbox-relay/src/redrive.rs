@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many keys are looked after at once, so that a handover stays short and a statement small.
 const KEYS: i64 = 1000;
 /// How many rows are on their way at once.
-const PAGE: i64 = 500;
+pub(crate) const PAGE: i64 = 500;
 /// How often to look for keys that nothing holds any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// How long the shipping waits for the last rows of the keys to be freed.
@@ -71,6 +71,8 @@ pub struct Redrive<'a> {
     pub connection: Option<PgConnection>,
     /// What sends them.
     pub resend: Resend<'a>,
+    /// How many rows go at once; less than [`PAGE`] after they were too many.
+    pub page: i64,
 }
 
 impl Redrive<'_> {
@@ -81,6 +83,7 @@ impl Redrive<'_> {
             let Some(done) = stop.run_until_cancelled(self.step()).await else { return };
             if let Err(error) = &done {
                 self.connection = None;
+                self.swept = None;
                 self.resend.close().await;
                 if !failing {
                     tracing::warn!(
@@ -267,15 +270,14 @@ impl Redrive<'_> {
         keys: &mut BTreeSet<String>,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let mut size = PAGE;
         while !keys.is_empty() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            match self.send(keys, size).await? {
+            match self.send(keys, self.page).await? {
                 Page::Last => break,
                 // A key that never rests is never done: what comes in now goes out while the shipping waits.
                 Page::Sent { caught_up: true } if deadline.is_none() => break,
-                Page::Sent { .. } => size = PAGE.min(size * 2),
+                Page::Sent { .. } => self.page = PAGE.min(self.page * 2),
                 // Kafka may have refused this one only because of another in the same batch: one by one, then.
-                Page::Refused { precise: false, .. } => size = 1,
+                Page::Refused { precise: false, .. } => self.page = 1,
                 Page::Refused { key, precise: true, .. } => {
                     keys.remove(&key);
                 }
@@ -287,7 +289,11 @@ impl Redrive<'_> {
     async fn send(&mut self, keys: &BTreeSet<String>, limit: i64) -> Result<Page, Error> {
         let connection =
             self.connection.as_mut().ok_or(Error::PostgresSilent("looking after parked rows"))?;
-        let page = self.resend.send(connection, keys, limit).await?;
+        let page = self.resend.send(connection, keys, limit).await;
+        if let Err(Error::Stalled(_)) = &page {
+            self.page = (limit / 2).max(1);
+        }
+        let page = page?;
         if let Page::Refused { seq, key, reason, precise: true } = &page {
             self.refused(*seq, key, *reason).await?;
         }

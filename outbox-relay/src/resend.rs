@@ -86,27 +86,35 @@ impl Resend<'_> {
         let (Some(producer), false) = (&self.producer, rows.is_empty()) else {
             return Ok(Page::Last);
         };
-        let (arrived, refusal) = self.deliver(producer, &rows, &mut settled).await?;
-        self.delete(connection, &arrived).await?;
+        let Delivered { sent, mut arrived, refusal, late } =
+            self.deliver(producer, &rows, &mut settled).await?;
+        if late || refusal.is_some() {
+            let last = self.close().await;
+            // What arrived within a transaction that is not committed has not arrived.
+            arrived.extend(last.into_iter().filter(|_| !self.config.exactly_once));
+        }
+        let gone: Vec<_> =
+            arrived.into_iter().filter_map(|ordinal| sent.get(ordinal).copied()).collect();
+        self.delete(connection, &gone).await?;
         if let Some(Refusal { seq, key, reason }) = refusal {
-            self.close().await;
             let precise = limit == 1 || reason.is_the_topics();
             return Ok(Page::Refused { seq, key, reason, precise });
         }
-        *settled = true;
-        if arrived.is_empty() {
+        if late || gone.is_empty() {
             return Err(Error::Stalled(self.config.delivery_timeout));
         }
-        let all = arrived.len() == rows.len();
+        *settled = true;
+        let all = gone.len() == rows.len();
         Ok(Page::Sent {
             caught_up: all && i64::try_from(rows.len()).is_ok_and(|rows| rows < limit),
         })
     }
 
-    /// Drops what is queued, and the connection. Nothing is sent after this.
-    pub async fn close(&mut self) {
-        if let Some(producer) = self.producer.take() {
-            producer.close().await;
+    /// Drops what is queued, and the connection; what had arrived since the last look. Nothing is sent after this.
+    pub async fn close(&mut self) -> Vec<usize> {
+        match self.producer.take() {
+            Some(producer) => producer.close().await.delivered,
+            None => Vec::new(),
         }
     }
 
@@ -154,16 +162,16 @@ impl Resend<'_> {
         let (arrived, failure) = if self.config.exactly_once {
             self.commit(producer, &sent).await?
         } else {
-            collect(producer, sent.len()).await?
+            collect(producer, sent.len()).await
         };
-        if let Some(Failure { ordinal, code, .. }) = failure {
-            let Verdict::Park(reason) = of_kafka(code) else {
-                return Err(Error::Stalled(self.config.delivery_timeout));
-            };
+        if let Some(Failure { ordinal, code, .. }) = failure
+            && let Verdict::Park(reason) = of_kafka(code)
+        {
             refusal = sent.get(ordinal).map(|row| Refusal::of(row, reason));
         }
-        let arrived = arrived.into_iter().filter_map(|ordinal| Some(sent.get(ordinal)?.row));
-        Ok((arrived.collect(), refusal))
+        let late = arrived.len() < sent.len() && refusal.is_none();
+        let sent = sent.into_iter().map(|parked| parked.row).collect();
+        Ok(Delivered { sent, arrived, refusal, late })
     }
 
     fn queue<'r>(
@@ -245,8 +253,17 @@ struct Parked<'a> {
     key: &'a str,
 }
 
-/// The rows that have arrived, and the one that was refused.
-type Delivered = (Vec<Redriven>, Option<Refusal>);
+/// What became of the rows that were sent.
+struct Delivered {
+    /// By their ordinals.
+    sent: Vec<Redriven>,
+    /// The ordinals of those that have arrived.
+    arrived: Vec<usize>,
+    /// The one that was refused.
+    refusal: Option<Refusal>,
+    /// Whether the others did not arrive in time.
+    late: bool,
+}
 
 #[derive(Debug)]
 struct Refusal {
@@ -261,11 +278,8 @@ impl Refusal {
     }
 }
 
-/// Waits for the reports of so many events, or the first failure.
-async fn collect(
-    producer: &Producer,
-    count: usize,
-) -> Result<(Vec<usize>, Option<Failure>), Error> {
+/// Waits for the reports of so many events, the first failure, or the end of patience.
+async fn collect(producer: &Producer, count: usize) -> (Vec<usize>, Option<Failure>) {
     let mut arrived = Vec::new();
     let wait = async {
         while arrived.len() < count {
@@ -281,9 +295,6 @@ async fn collect(
         }
         None
     };
-    let patience = producer.patience();
-    match timeout(patience, wait).await {
-        Ok(failure) => Ok((arrived, failure)),
-        Err(_) => Err(Error::Stalled(patience)),
-    }
+    let failure = timeout(producer.patience(), wait).await.unwrap_or_default();
+    (arrived, failure)
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Above this many rows in a chunk, only every so-many-th row's waiting time is noted.
-const NOTE_EVERY: usize = 16;
+pub(crate) const NOTE_EVERY: usize = 16;
 
 /// How soon to look again whether the lease was renewed.
 const SOON: Duration = Duration::from_millis(20);

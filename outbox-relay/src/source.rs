@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     parking::Parking,
     producer::Producer,
-    redrive::{Handover, Redrive},
+    redrive::{Handover, PAGE, Redrive},
     removal::Removal,
     resend::{Resend, Settled},
     resumption,
@@ -247,6 +247,7 @@ impl Supervisor {
                 settled: Arc::clone(settled),
                 producer: None,
             },
+            page: PAGE,
         }
     }
 

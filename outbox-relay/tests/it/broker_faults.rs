@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rdkafka::{
+    Message as _,
+    message::OwnedMessage,
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
@@ -77,6 +79,42 @@ async fn more_in_flight(relay: &Relay, than: f64) -> f64 {
     })
     .await;
     bytes
+}
+
+/// A page of them takes longer than is waited for: what has arrived of it counts all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_rows_go_out_however_slow_the_broker_is() {
+    let (database, broker) = (Database::fresh().await, MockCluster::new(1).unwrap());
+    broker.create_topic("t", 1, 1).unwrap();
+    broker.broker_round_trip_time(1, Duration::from_millis(100)).unwrap();
+    // Some twenty of these are a request.
+    sqlx::query(
+        "insert into messaging.outbox_parked
+             (seq, shard, event_id, topic, key, headers, payload, created_at, reason)
+         select seq, 0, gen_random_uuid(), 't', 'a', '{}', convert_to(rpad(seq::text, 50000), 'utf8'), now(), 'behind'
+         from generate_series(1, 200) as seq",
+    )
+    .execute(&mut database.connect().await)
+    .await
+    .unwrap();
+    let relay = Relay::start(&database, &broker.bootstrap_servers(), &SHORT).await;
+    crate::eventually("nothing is parked", async || database.parked().await == 0).await;
+    relay.stop().await.unwrap();
+    broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    let sent = kafka::read(&broker.bootstrap_servers(), "t").await;
+    let numbers: Vec<i64> = sent.iter().map(number).collect();
+    assert!(numbers.len() <= 400, "{} were sent for 200", numbers.len());
+    let mut firsts: Vec<i64> = Vec::new();
+    for number in numbers {
+        if !firsts.contains(&number) {
+            firsts.push(number);
+        }
+    }
+    assert_eq!(firsts, (1..=200).collect::<Vec<_>>());
+}
+
+fn number(message: &OwnedMessage) -> i64 {
+    str::from_utf8(message.payload().unwrap()).unwrap().trim().parse().unwrap()
 }
 
 /// A broker that knows nothing of a producer takes any batch of its as the first: it refuses one, and takes the next.
