@@ -73,10 +73,10 @@ pub(crate) struct Hop {
     pub(crate) partition: i32,
     /// The offset.
     pub(crate) offset: i64,
-    /// From its creation until Kafka had it; milliseconds.
-    pub(crate) to_kafka_ms: Option<f64>,
-    /// From then until the service had it; milliseconds.
-    pub(crate) from_kafka_ms: Option<f64>,
+    /// From its creation until the relay sent it, which is Kafka's time of it; milliseconds.
+    pub(crate) waited_ms: Option<f64>,
+    /// From then until the service began the attempt that succeeded; milliseconds.
+    pub(crate) on_the_way_ms: Option<f64>,
     /// From then until its transaction was done; milliseconds.
     pub(crate) handling_ms: Option<f64>,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Emission {
     pub(crate) topic: String,
     /// Its key.
     pub(crate) key: String,
-    /// False while nobody that was asked has handled it.
+    /// Whether anybody that was asked has handled it; some events concern nobody.
     pub(crate) seen: bool,
     /// Who has.
     pub(crate) handled_by: Vec<Handling>,
@@ -178,8 +178,8 @@ fn hop(entry: &TrailEntry) -> Hop {
         topic: entry.topic.clone(),
         partition: entry.partition,
         offset: entry.offset,
-        to_kafka_ms: between(created, kafka),
-        from_kafka_ms: between(kafka, received),
+        waited_ms: between(created, kafka),
+        on_the_way_ms: between(kafka, received),
         handling_ms: between(received, handled),
     }
 }
@@ -302,7 +302,7 @@ mod tests {
         let roots = merge(vec![answer("orders", vec![entry(TrailKind::Message, "a", 0, &[])])]);
         let hop = roots[0].hop.as_ref().unwrap();
         assert_eq!(
-            (hop.to_kafka_ms, hop.from_kafka_ms, hop.handling_ms),
+            (hop.waited_ms, hop.on_the_way_ms, hop.handling_ms),
             (Some(1000.0), Some(2000.0), Some(3000.0))
         );
         assert_eq!(roots[0].outcome, "own_origin");

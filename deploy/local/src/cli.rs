@@ -52,8 +52,9 @@ enum Verb {
     /// Show what happened for an order and what caused what, from the services' own trails.
     ///
     /// A tree: calls and timers, the events they emitted, who handled each, what came of it, and how long it waited on its
-    /// way. Needs no tracing backend; trails are kept for 30 days. What nobody has handled yet is "emitted, not seen";
-    /// services that do not answer are named.
+    /// way, in milliseconds. Needs no tracing backend; trails are kept for 30 days. What no service has handled is "emitted,
+    /// not seen": it is still on its way, or concerns nobody. Services that do not answer are named (`notAsked` in JSON); the
+    /// exit code is 1 when none answers or none knows the order.
     Trace {
         #[command(flatten)]
         question: trace::Question,

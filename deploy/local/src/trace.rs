@@ -38,7 +38,8 @@ pub(crate) struct Question {
     jaeger_url: Option<String>,
 }
 
-/// Asks every service, and prints the tree. Fails when nobody answers or nobody knows the order.
+/// Asks every service, and prints the tree. Fails when nobody answers or nobody knows the order; services that do not answer
+/// while others do are named in what is printed.
 pub(crate) async fn run(ports: &Ports, question: Question) -> Result<ExitCode> {
     let causality = ask(ports, &question).await?;
     if causality.roots.is_empty() {
@@ -103,7 +104,7 @@ async fn trail(ports: &Ports, part: Part, order_id: &str) -> Result<Vec<TrailEnt
 fn unknown(causality: &Causality) -> Error {
     let missing = missing(causality);
     Error::Unfit(if causality.asked.is_empty() {
-        format!("no service answers; is the shop running? Start it with `make up`\n{missing}")
+        format!("no service could be asked; is the shop running? `make up` starts it\n{missing}")
     } else {
         format!(
             "no service that was asked has handled anything of order {}; trails are kept 30 days\n{missing}",
@@ -186,8 +187,8 @@ fn handled(handling: &Handling, begun: Begun) -> String {
 fn waits(hop: &Hop) -> String {
     let part = |name: &str, millis: Option<f64>| Some(format!("{name} {:.1}", millis?));
     let parts = [
-        part("to Kafka", hop.to_kafka_ms),
-        part("from Kafka", hop.from_kafka_ms),
+        part("waited", hop.waited_ms),
+        part("on the way", hop.on_the_way_ms),
         part("handling", hop.handling_ms),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -246,8 +247,8 @@ mod tests {
             rest,
             "Place: orders applied at +5.0 ms
 ├─ Placed
-│  ├─ products applied at +6.0 ms (to Kafka 2.0, from Kafka 1.0, handling 2.0)
-│  └─ delivery applied at +7.0 ms (to Kafka 2.0, from Kafka 1.0, handling 2.0), delivered 2 times
+│  ├─ products applied at +6.0 ms (waited 2.0, on the way 1.0, handling 2.0)
+│  └─ delivery applied at +7.0 ms (waited 2.0, on the way 1.0, handling 2.0), delivered 2 times
 │     └─ Started  emitted, not seen
 └─ Lost  emitted, not seen
 

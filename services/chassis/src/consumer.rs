@@ -66,13 +66,14 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let lag = statistics.topics.into_iter().map(|(name, topic)| {
+        let lag = statistics.topics.into_iter().filter_map(|(name, topic)| {
             let known = topic
                 .partitions
                 .values()
                 .map(|partition| partition.consumer_lag)
                 .filter(|lag| *lag >= 0);
-            (name, known.sum())
+            // None while no partition's is known.
+            known.reduce(|one, other| one + other).map(|lag| (name, lag))
         });
         let lag: HashMap<String, i64> = lag.collect();
         for (topic, messages) in &lag {

@@ -36,6 +36,8 @@ pub(crate) struct Instruments {
     pub(crate) saga_duration: Histogram<f64>,
     /// Sagas that have not settled.
     pub(crate) saga_unsettled: Gauge<i64>,
+    /// 0 while the database cannot be asked and the two others stand still.
+    pub(crate) saga_measured: Gauge<u64>,
     /// Seconds since the oldest of them began.
     pub(crate) saga_oldest_unsettled: Gauge<f64>,
     /// Spans that nobody collected in time.
@@ -68,6 +70,7 @@ pub(crate) fn instruments() -> &'static Instruments {
                 .with_boundaries(SETTLING.to_vec())
                 .build(),
             saga_unsettled: meter.i64_gauge("saga.unsettled").build(),
+            saga_measured: meter.u64_gauge("saga.measured").build(),
             saga_oldest_unsettled: meter.f64_gauge("saga.oldest.unsettled").with_unit("s").build(),
             spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),
         }

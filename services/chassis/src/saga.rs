@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use opentelemetry::KeyValue;
 use sqlx::PgPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{cause::Coordination, metrics};
@@ -27,13 +28,19 @@ pub async fn watch(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     loop {
-        match sqlx::query_as::<_, (i64, f64)>(statement).fetch_one(&pool).await {
-            Ok((unsettled, oldest)) => {
-                let instruments = metrics::instruments();
+        let asked = timeout(EVERY, sqlx::query_as::<_, (i64, f64)>(statement).fetch_one(&pool));
+        let Some(asked) = shutdown.run_until_cancelled(asked).await else { return Ok(()) };
+        let instruments = metrics::instruments();
+        instruments.saga_measured.record(matches!(asked, Ok(Ok(_))).into(), &[]);
+        match asked {
+            Ok(Ok((unsettled, oldest))) => {
                 instruments.saga_unsettled.record(unsettled, &[]);
                 instruments.saga_oldest_unsettled.record(oldest, &[]);
             }
-            Err(error) => tracing::warn!(%error, "unsettled sagas will be counted again"),
+            Ok(Err(error)) => tracing::warn!(%error, "unsettled sagas will be counted again"),
+            Err(_) => {
+                tracing::warn!(limit = ?EVERY, "the database did not count unsettled sagas in time")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
