@@ -59,30 +59,7 @@ impl Resend<'_> {
         if self.producer.is_none() {
             self.producer = Some(self.open(connection, &mut settled).await?);
         }
-        let rows = sqlx::query(
-            "select seq, topic, key, headers, payload, created_at, moves
-             from messaging.outbox_parked parked
-             join messaging.outbox_cursor using (shard)
-             where owner = $1
-               and (fence = owner or not $4)
-               and not paused
-               and key = any($2)
-               and not held
-               and not exists (
-                   select from messaging.outbox_parked earlier
-                   where earlier.key = parked.key
-                     and earlier.seq < parked.seq
-                     and earlier.held)
-             order by seq
-             limit $3",
-        )
-        .bind(self.grant.owner())
-        .bind(keys.iter().cloned().collect::<Vec<_>>())
-        .bind(limit)
-        .bind(self.config.exactly_once)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(postgres("reading parked rows"))?;
+        let rows = self.first_rows(connection, keys, limit).await?;
         let (Some(producer), false) = (&self.producer, rows.is_empty()) else {
             return Ok(Page::Last);
         };
@@ -108,6 +85,39 @@ impl Resend<'_> {
         Ok(Page::Sent {
             caught_up: all && i64::try_from(rows.len()).is_ok_and(|rows| rows < limit),
         })
+    }
+
+    /// The first rows of these keys that may go now.
+    async fn first_rows(
+        &self,
+        connection: &mut PgConnection,
+        keys: &BTreeSet<String>,
+        limit: i64,
+    ) -> Result<Vec<PgRow>, Error> {
+        sqlx::query(
+            "select seq, topic, key, headers, payload, created_at, moves
+             from messaging.outbox_parked parked
+             join messaging.outbox_cursor using (shard)
+             where owner = $1
+               and (fence = owner or not $4)
+               and not paused
+               and key = any($2)
+               and not held
+               and not exists (
+                   select from messaging.outbox_parked earlier
+                   where earlier.key = parked.key
+                     and earlier.seq < parked.seq
+                     and earlier.held)
+             order by seq
+             limit $3",
+        )
+        .bind(self.grant.owner())
+        .bind(keys.iter().cloned().collect::<Vec<_>>())
+        .bind(limit)
+        .bind(self.config.exactly_once)
+        .fetch_all(connection)
+        .await
+        .map_err(postgres("reading parked rows"))
     }
 
     /// Drops what is queued, and the connection; what had arrived since the last look. Nothing is sent after this.
