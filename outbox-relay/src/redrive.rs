@@ -71,7 +71,7 @@ pub struct Redrive<'a> {
     pub connection: Option<PgConnection>,
     /// What sends them.
     pub resend: Resend<'a>,
-    /// How many rows go at once; less than [`PAGE`] after they were too many.
+    /// How many rows go at once; less than a page after they were too many.
     pub page: i64,
 }
 
