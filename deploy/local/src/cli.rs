@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::datadir;
 use crate::error::{Error, Result};
+use crate::jaeger::Backend;
 use crate::options::{self, Options, Setting};
 use crate::ports::Ports;
 use crate::progress::Progress;
@@ -36,6 +37,11 @@ enum Verb {
         /// Use the Kafka at this address instead of starting one.
         #[arg(long, value_name = "HOST:PORT", env = "SETTLE_KAFKA")]
         kafka: Option<String>,
+        /// Trace everything: start the `jaeger` that is on the PATH or was built by deploy/jaeger/build, or send spans to the
+        /// OTLP collector at this address ("own" is the same as no address).
+        #[arg(long, value_name = "URL", env = "SETTLE_JAEGER")]
+        #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "own")]
+        jaeger: Option<Backend>,
         #[command(flatten)]
         ports: Ports,
         /// Take any free ports.
@@ -85,6 +91,9 @@ enum Verb {
     Infra {
         #[command(flatten)]
         cache: Cache,
+        /// Run a Jaeger too; its API is in JAEGER_URL, what takes spans for it in JAEGER_OTLP_URL.
+        #[arg(long)]
+        jaeger: bool,
         /// Start Postgres with this setting, for example wal_level=logical; repeat it for several.
         #[arg(long = "postgres-setting", value_name = "NAME=VALUE")]
         postgres_settings: Vec<Setting>,
@@ -166,20 +175,21 @@ pub fn main() -> ExitCode {
 async fn run(verb: Verb) -> Result<ExitCode> {
     let progress = Progress::to_stderr();
     match verb {
-        Verb::Up { data, cache, kafka, ports, free_ports } => {
+        Verb::Up { data, cache, kafka, jaeger, ports, free_ports } => {
             let ports = if free_ports { Ports::FREE } else { ports };
             let programs = options::programs_beside_us()?;
             let cache = cache.cache_dir;
-            let options = Options { programs, cache, ports, kafka, postgres_settings: Vec::new() };
+            let postgres_settings = Vec::new();
+            let options = Options { programs, cache, ports, kafka, jaeger, postgres_settings };
             Box::pin(up::run(&data.data_dir, &options, &progress)).await
         }
         Verb::Events { kafka, filter } => events::run(&kafka.kafka, filter, &progress).await,
         Verb::Trace { question, ports } => trace::run(&ports, question).await,
         Verb::Demo { kafka, ports } => Box::pin(demo::run(&ports, &kafka.kafka)).await,
         Verb::Reset { data, yes } => reset::run(&data.data_dir, yes, &progress).await,
-        Verb::Infra { cache, postgres_settings, command } => {
-            let cache = cache.cache_dir;
-            let options = Options { cache, postgres_settings, ..Options::on_free_ports()? };
+        Verb::Infra { cache, jaeger, postgres_settings, command } => {
+            let (cache, jaeger) = (cache.cache_dir, jaeger.then_some(Backend::Own));
+            let options = Options { cache, jaeger, postgres_settings, ..Options::on_free_ports()? };
             Box::pin(infra::run(&command, &options, &progress)).await
         }
         Verb::Topics { kafka } => provision::topics(&kafka.kafka).await.map(|()| ExitCode::SUCCESS),
@@ -213,14 +223,32 @@ mod tests {
     #[test]
     fn every_port_and_the_directories_can_be_chosen() {
         let line = "settle up --data-dir /d --cache-dir /c --kafka k:1 --postgres-port 2 --relay-port 3 \
-                    --products-port 4 --delivery-port 5 --orders-port 6";
-        let Ok(Verb::Up { data, cache, kafka, ports, free_ports: false }) = parse(line) else {
+                    --products-port 4 --delivery-port 5 --orders-port 6 --jaeger-port 7 --otlp-port 8";
+        let Ok(Verb::Up { data, cache, kafka, jaeger: None, ports, free_ports: false }) =
+            parse(line)
+        else {
             panic!("the line should be understood");
         };
         assert_eq!((data.data_dir, cache.cache_dir), (PathBuf::from("/d"), PathBuf::from("/c")));
         assert_eq!(kafka.as_deref(), Some("k:1"));
-        let Ports { postgres, relay, products, delivery, orders, .. } = ports;
+        let Ports { postgres, relay, products, delivery, orders, jaeger, otlp, .. } = ports;
         assert_eq!((postgres, relay, products, delivery, orders), (2, 3, 4, 5, 6));
+        assert_eq!((jaeger, otlp), (7, 8));
+    }
+
+    #[test]
+    fn a_jaeger_is_our_own_or_at_an_address() {
+        let jaeger = |flag: &str| match parse(&format!("settle up {flag}")) {
+            Ok(Verb::Up { jaeger, .. }) => jaeger,
+            _ => panic!("{flag} should be understood"),
+        };
+        assert_eq!(jaeger("--jaeger --free-ports"), Some(Backend::Own));
+        assert_eq!(jaeger("--jaeger=own"), Some(Backend::Own));
+        assert_eq!(jaeger("--jaeger=http://h:1"), Some(Backend::At("http://h:1".to_owned())));
+        for wrong in ["", "h:1", "localhost", "ftp://h:1", "http://"] {
+            let refused = parse(&format!("settle up --jaeger={wrong}")).unwrap_err().to_string();
+            assert!(refused.contains("http://127.0.0.1:4317"), "{wrong}: {refused}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::error::{Error, Result};
 
 /// What a stack writes into its directory; forgetting removes these and nothing else.
-const ENTRIES: [&str; 4] = ["postgres", "kafka", "logs", "run"];
+const ENTRIES: [&str; 5] = ["postgres", "kafka", "jaeger", "logs", "run"];
 const LOCK: &str = "settle.lock";
 
 /// A directory that belongs to one running stack.
@@ -84,6 +84,11 @@ impl DataDir {
         self.path.join("kafka")
     }
 
+    /// Jaeger's configuration; its traces are in memory.
+    pub(crate) fn jaeger(&self) -> PathBuf {
+        self.path.join("jaeger")
+    }
+
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
@@ -99,7 +104,7 @@ pub(crate) fn default_data_dir() -> PathBuf {
     }
 }
 
-/// Where downloads are kept when nobody says otherwise.
+/// Where downloads, and what deploy/jaeger builds, are kept when nobody says otherwise.
 pub(crate) fn default_cache_dir() -> PathBuf {
     home_dir("XDG_CACHE_HOME", ".cache")
 }

@@ -19,11 +19,15 @@ pub(crate) async fn serves_grpc(port: u16) -> bool {
 
 /// Whether GET /readyz on that loopback port answers 200.
 pub(crate) async fn ready_by_http(port: u16) -> bool {
+    answers_ok(port, "/readyz").await
+}
+
+/// Whether GET of that path on that loopback port answers 200.
+pub(crate) async fn answers_ok(port: u16, path: &str) -> bool {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let ask = async {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            .await?;
+        stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)

@@ -1,4 +1,4 @@
-//! `settle infra`: Postgres and Kafka in a temporary directory, for as long as a command runs.
+//! `settle infra`: Postgres, Kafka and, if asked for, Jaeger in a temporary directory, for as long as a command runs.
 
 use std::ffi::OsString;
 use std::process::{ExitCode, ExitStatus};
@@ -25,6 +25,11 @@ const KAFKA_JARS: &str = "SETTLE_TEST_KAFKA_JARS";
 const JAVA: &str = "SETTLE_TEST_JAVA";
 /// What benchmarks read to tell which Kafka that is; a broker does not say so itself.
 const KAFKA_VERSION: &str = "SETTLE_TEST_KAFKA_VERSION";
+/// What tests read to ask a Jaeger, and to send spans to it.
+const JAEGER: &str = "JAEGER_URL";
+const JAEGER_OTLP: &str = "JAEGER_OTLP_URL";
+/// What tests read to learn that a Jaeger of their own can be started, and from what.
+const JAEGER_PROGRAM: &str = "SETTLE_TEST_JAEGER";
 
 /// Runs the command between a start and a stop, or waits for Ctrl-C without one; its exit code is ours.
 pub(crate) async fn run(
@@ -67,6 +72,11 @@ fn variables(stack: &Stack) -> Vec<(&'static str, OsString)> {
         variables.push((KAFKA_JARS, jars.clone().into()));
         variables.push((JAVA, java.clone().into()));
     }
+    if let Some(jaeger) = stack.jaeger() {
+        variables.push((JAEGER_PROGRAM, jaeger.spec().program.clone().into()));
+    }
+    variables.extend(stack.jaeger_url().map(|url| (JAEGER, url.into())));
+    variables.extend(stack.otlp_url().map(|url| (JAEGER_OTLP, url.into())));
     variables
 }
 

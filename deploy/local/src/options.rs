@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::datadir;
 use crate::error::{Error, Result};
+use crate::jaeger::Backend;
 use crate::packages;
 use crate::ports::Ports;
 use crate::process::Part;
@@ -20,6 +21,8 @@ pub struct Options {
     pub ports: Ports,
     /// A Kafka that runs already, instead of one of our own.
     pub kafka: Option<String>,
+    /// What takes and shows the traces, if anything does.
+    pub jaeger: Option<Backend>,
     /// What Postgres is started with beyond what we need of it.
     pub postgres_settings: Vec<Setting>,
 }
@@ -55,14 +58,19 @@ impl Options {
             cache: datadir::default_cache_dir(),
             ports: Ports::FREE,
             kafka: None,
+            jaeger: None,
             postgres_settings: Vec::new(),
         })
     }
 
     /// The parts among these that this stack runs itself.
     pub(crate) fn own(&self, parts: &[Part]) -> Vec<Part> {
-        let external = self.kafka.is_some();
-        parts.iter().copied().filter(|&part| !(external && part == Part::Kafka)).collect()
+        let is_own = |part: &Part| match part {
+            Part::Kafka => self.kafka.is_none(),
+            Part::Jaeger => self.jaeger == Some(Backend::Own),
+            _ => true,
+        };
+        parts.iter().copied().filter(is_own).collect()
     }
 
     /// Fails where a program of ours was not built.

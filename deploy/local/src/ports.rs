@@ -25,6 +25,12 @@ pub struct Ports {
     /// Kafka.
     #[arg(id = "kafka-port", long, env = "SETTLE_KAFKA_PORT", default_value_t = 9092)]
     pub kafka: u16,
+    /// Jaeger's pages and API.
+    #[arg(id = "jaeger-port", long, env = "SETTLE_JAEGER_PORT", default_value_t = 16686)]
+    pub jaeger: u16,
+    /// Where Jaeger takes spans by OTLP.
+    #[arg(id = "otlp-port", long, env = "SETTLE_OTLP_PORT", default_value_t = 4317)]
+    pub otlp: u16,
     /// The relay's metrics and health.
     #[arg(id = "relay-port", long, env = "SETTLE_RELAY_PORT", default_value_t = 9464)]
     pub relay: u16,
@@ -41,14 +47,24 @@ pub struct Ports {
 
 impl Ports {
     /// Any free ones.
-    pub const FREE: Self =
-        Self { postgres: 0, kafka: 0, relay: 0, products: 0, delivery: 0, orders: 0 };
+    pub const FREE: Self = Self {
+        postgres: 0,
+        kafka: 0,
+        jaeger: 0,
+        otlp: 0,
+        relay: 0,
+        products: 0,
+        delivery: 0,
+        orders: 0,
+    };
 
     /// Every 0 replaced by a free port.
     pub(crate) fn chosen(&self) -> Self {
         Self {
             postgres: or_free(self.postgres),
             kafka: or_free(self.kafka),
+            jaeger: or_free(self.jaeger),
+            otlp: or_free(self.otlp),
             relay: or_free(self.relay),
             products: or_free(self.products),
             delivery: or_free(self.delivery),
@@ -61,6 +77,7 @@ impl Ports {
         match part {
             Part::Postgres => self.postgres,
             Part::Kafka => self.kafka,
+            Part::Jaeger => self.jaeger,
             Part::Relay => self.relay,
             Part::Products => self.products,
             Part::Delivery => self.delivery,
@@ -71,7 +88,7 @@ impl Ports {
     /// The port a part answers /metrics and its health on, where it does.
     pub fn metrics_of(&self, part: Part) -> Option<u16> {
         match part {
-            Part::Postgres | Part::Kafka => None,
+            Part::Postgres | Part::Kafka | Part::Jaeger => None,
             Part::Relay => Some(self.relay),
             Part::Products | Part::Delivery | Part::Orders => {
                 Some(self.of(part).saturating_add(METRICS_OFFSET))
@@ -81,15 +98,18 @@ impl Ports {
 
     /// Fails with all ports these parts want and something else listens on.
     pub(crate) fn check(&self, parts: &[Part]) -> Result<()> {
-        let wanted = parts.iter().flat_map(|&part| {
-            let flag = flag(part);
-            let port = self.of(part);
-            let metrics = self.metrics_of(part).filter(|&metrics| metrics != port);
-            let metrics = metrics.map(|port| TakenPort { port, what: "metrics of ", part, flag });
-            [Some(TakenPort { port, what: "", part, flag }), metrics]
-        });
-        let taken: Vec<_> = wanted.flatten().filter(|wanted| !is_free(wanted.port)).collect();
+        let wanted = parts.iter().flat_map(|&part| self.wanted(part));
+        let taken: Vec<_> = wanted.filter(|wanted| !is_free(wanted.port)).collect();
         if taken.is_empty() { Ok(()) } else { Err(Error::PortsTaken(taken)) }
+    }
+
+    fn wanted(&self, part: Part) -> impl Iterator<Item = TakenPort> {
+        let (port, flag) = (self.of(part), flag(part));
+        let metrics = self.metrics_of(part).filter(|&metrics| metrics != port);
+        let metrics = metrics.map(|port| TakenPort { port, what: "metrics of ", part, flag });
+        let otlp = TakenPort { port: self.otlp, what: "OTLP of ", part, flag: "--otlp-port" };
+        let otlp = (part == Part::Jaeger).then_some(otlp);
+        [Some(TakenPort { port, what: "", part, flag }), metrics, otlp].into_iter().flatten()
     }
 }
 
@@ -97,6 +117,7 @@ const fn flag(part: Part) -> &'static str {
     match part {
         Part::Postgres => "--postgres-port",
         Part::Kafka => "--kafka-port",
+        Part::Jaeger => "--jaeger-port",
         Part::Relay => "--relay-port",
         Part::Products => "--products-port",
         Part::Delivery => "--delivery-port",

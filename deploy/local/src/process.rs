@@ -29,6 +29,8 @@ pub enum Part {
     Postgres,
     /// One Apache Kafka node.
     Kafka,
+    /// Keeps and shows the traces; only where it is asked for.
+    Jaeger,
     /// Ships the outboxes to Kafka.
     Relay,
     /// The stock.
@@ -41,14 +43,22 @@ pub enum Part {
 
 impl Part {
     /// Every part, in the order of their definition.
-    pub const ALL: [Self; 6] =
-        [Self::Postgres, Self::Kafka, Self::Relay, Self::Products, Self::Delivery, Self::Orders];
+    pub const ALL: [Self; 7] = [
+        Self::Postgres,
+        Self::Kafka,
+        Self::Jaeger,
+        Self::Relay,
+        Self::Products,
+        Self::Delivery,
+        Self::Orders,
+    ];
 
     /// The name of its log, and of its program where that is ours.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Kafka => "kafka",
+            Self::Jaeger => "jaeger",
             Self::Relay => "outbox-relay",
             Self::Products => "products",
             Self::Delivery => "delivery",
@@ -58,7 +68,7 @@ impl Part {
 
     /// Whether this workspace builds its program.
     pub(crate) const fn is_ours(self) -> bool {
-        !matches!(self, Self::Postgres | Self::Kafka)
+        !matches!(self, Self::Postgres | Self::Kafka | Self::Jaeger)
     }
 
     /// The signal that asks it to end in order. Postgres would wait for its clients on a SIGTERM.

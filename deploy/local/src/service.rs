@@ -22,8 +22,10 @@ pub(crate) fn spec(
     dir: &DataDir,
     ports: &Ports,
     bootstrap: &str,
+    otlp: Option<&str>,
 ) -> Spec {
     let mut env = vec![("KAFKA_BOOTSTRAP_SERVERS", bootstrap.to_owned())];
+    env.extend(otlp.map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.to_owned())));
     if part == Part::Relay {
         env.push(("RELAY_SOURCES", relay_sources(ports)));
         env.push(("RELAY_LISTEN", loopback(ports.relay)));
@@ -70,7 +72,8 @@ mod tests {
         let (dir, programs) =
             (DataDir::temporary().unwrap(), crate::options::programs_beside_us().unwrap());
         for part in SERVICES.into_iter().chain([Part::Relay]) {
-            let spec = spec(part, &programs, &dir, &Ports::FREE, "127.0.0.1:9092");
+            let otlp = Some("http://127.0.0.1:4317");
+            let spec = spec(part, &programs, &dir, &Ports::FREE, "127.0.0.1:9092", otlp);
             let mut program = std::process::Command::new(&spec.program);
             let help = program.args(&spec.args).arg("--help").output();
             let help = help.expect("build with `cargo build --workspace --bins` first");

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::datadir::DataDir;
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard};
+use crate::jaeger::{self, Backend, Jaeger};
 use crate::jars::Runtime;
 use crate::kafka::{self, Kafka};
 use crate::options::Options;
@@ -34,15 +35,16 @@ pub struct Stack {
     tasks: TaskTracker,
     postgres: Postgres,
     kafka: Option<Kafka>,
+    jaeger: Option<Jaeger>,
     // In this order: the guard ends what has not ended, then the directory is given up.
     _guard: Guard,
     dir: DataDir,
 }
 
 impl Stack {
-    /// Starts Postgres and Kafka alone.
+    /// Starts Postgres and Kafka alone, and Jaeger where it is asked for.
     pub async fn infra(dir: DataDir, options: &Options, progress: &Progress) -> Result<Self> {
-        Self::begin(dir, options, &[Part::Postgres, Part::Kafka], progress).await
+        Self::begin(dir, options, &[Part::Postgres, Part::Kafka, Part::Jaeger], progress).await
     }
 
     /// Starts everything, and waits until the services are ready and the catalogue is there.
@@ -77,6 +79,7 @@ impl Stack {
             .until_ready(READY_LIMIT, async || match part {
                 Part::Postgres => self.postgres.answers().await,
                 Part::Kafka => kafka::answers(self.kafka_bootstrap()).await,
+                Part::Jaeger => jaeger::answers(ports).await,
                 Part::Relay => health::ready_by_http(ports.relay).await,
                 Part::Products | Part::Delivery | Part::Orders => {
                     health::serves_grpc(ports.of(part)).await
@@ -95,9 +98,14 @@ impl Stack {
             Part::Kafka => {
                 self.kafka.as_ref().ok_or(Error::NotRunning(part.name()))?.spec().clone()
             }
+            Part::Jaeger => {
+                self.jaeger.as_ref().ok_or(Error::NotRunning(part.name()))?.spec().clone()
+            }
             _ => {
                 let Options { programs, ports, .. } = &self.options;
-                service::spec(part, programs, &self.dir, ports, self.kafka_bootstrap())
+                let otlp = self.otlp_url();
+                let bootstrap = self.kafka_bootstrap();
+                service::spec(part, programs, &self.dir, ports, bootstrap, otlp.as_deref())
             }
         };
         let overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +139,7 @@ impl Stack {
         self.process(part).signal(Signal::SIGCONT)
     }
 
-    /// Stops everything in order: services, relay, Kafka, Postgres.
+    /// Stops everything in order: services, relay, Jaeger, Kafka, Postgres.
     pub async fn stop(&self, progress: &Progress) -> Result<()> {
         for process in self.processes.iter().rev().filter(|process| process.pid().is_ok()) {
             let name = process.part().name();
@@ -176,6 +184,24 @@ impl Stack {
         external.or_else(|| self.kafka.as_ref().map(Kafka::bootstrap)).unwrap_or_default()
     }
 
+    /// The Jaeger of this stack.
+    pub(crate) fn jaeger(&self) -> Option<&Jaeger> {
+        self.jaeger.as_ref()
+    }
+
+    /// The URL of the pages and the API of this stack's Jaeger.
+    pub fn jaeger_url(&self) -> Option<String> {
+        self.jaeger.as_ref().map(|_| jaeger::url(&self.options.ports))
+    }
+
+    /// Where the spans of all programs go, if anywhere.
+    pub fn otlp_url(&self) -> Option<String> {
+        match self.options.jaeger.as_ref()? {
+            Backend::Own => Some(jaeger::otlp_url(&self.options.ports)),
+            Backend::At(url) => Some(url.clone()),
+        }
+    }
+
     /// The URL of a service's gRPC calls.
     pub fn grpc_url(&self, part: Part) -> String {
         service::grpc_url(&self.options.ports, part)
@@ -211,6 +237,7 @@ impl Stack {
         let options = Options { ports: options.ports.chosen(), ..options.clone() };
         let parts = options.own(parts);
         options.ports.check(&parts)?;
+        let jaeger = own_jaeger(&dir, &options).await?;
         let guard = Guard::start(&options.programs.join("settle"), &dir)?;
         let (postgres, kafka) = tokio::try_join!(
             Postgres::prepare(&dir, &options, progress),
@@ -219,8 +246,17 @@ impl Stack {
         let processes = Part::ALL.map(|part| Process::new(part, &dir)).into();
         let overrides = Mutex::default();
         let tasks = TaskTracker::new();
-        let stack =
-            Self { options, processes, overrides, tasks, postgres, kafka, _guard: guard, dir };
+        let stack = Self {
+            options,
+            processes,
+            overrides,
+            tasks,
+            postgres,
+            kafka,
+            jaeger,
+            _guard: guard,
+            dir,
+        };
         let foundation = parts.into_iter().filter(|part| !part.is_ours());
         try_join_all(foundation.map(|part| stack.start_shown(part, progress))).await?;
         Ok(stack)
@@ -249,5 +285,13 @@ async fn own_kafka(dir: &DataDir, options: &Options, progress: &Progress) -> Res
         Some(address) => Err(Error::Unfit(format!(
             "no Kafka answers at {address}, the address given by --kafka"
         ))),
+    }
+}
+
+async fn own_jaeger(dir: &DataDir, options: &Options) -> Result<Option<Jaeger>> {
+    match &options.jaeger {
+        None => Ok(None),
+        Some(Backend::Own) => Jaeger::prepare(dir, &options.cache, &options.ports).map(Some),
+        Some(Backend::At(url)) => jaeger::takes_spans(url).await.map(|()| None),
     }
 }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::causality::{Causality, Emission, Handling, Hop, merge};
 use crate::error::{Error, Result};
 use crate::health;
+use crate::jaeger;
 use crate::ports::Ports;
 use crate::process::Part;
 use crate::service::{self, SERVICES};
@@ -33,7 +34,7 @@ pub(crate) struct Question {
     /// One JSON document instead of a tree.
     #[arg(long)]
     json: bool,
-    /// Show links into the Jaeger whose page is at this address.
+    /// Show links into the Jaeger whose pages are at this address [default: the one at --jaeger-port, if it answers].
     #[arg(long, value_name = "URL", env = "SETTLE_JAEGER_URL")]
     jaeger_url: Option<String>,
 }
@@ -82,13 +83,22 @@ async fn ask(ports: &Ports, question: &Question) -> Result<Causality> {
             }
         }
     }
-    if let Some(jaeger) = &question.jaeger_url {
+    if let Some(jaeger) = jaeger_url(ports, question).await {
         let jaeger = jaeger.trim_end_matches('/');
         causality.links =
             causality.trace_ids.iter().map(|id| format!("{jaeger}/trace/{id}")).collect();
     }
     causality.roots = merge(trails);
     Ok(causality)
+}
+
+/// The Jaeger that was named, or the one that runs where `settle up --jaeger` starts it.
+async fn jaeger_url(ports: &Ports, question: &Question) -> Option<String> {
+    if question.jaeger_url.is_some() {
+        return question.jaeger_url.clone();
+    }
+    let asked = timeout(LIMIT, jaeger::answers_questions(ports)).await;
+    asked.unwrap_or(false).then(|| jaeger::url(ports))
 }
 
 async fn trail(ports: &Ports, part: Part, order_id: &str) -> Result<Vec<TrailEntry>, String> {

@@ -56,7 +56,7 @@ Settle is up. Ctrl-C ends it; the data stays.
   relay                      {}/metrics
   Kafka     {}
   Postgres  {}
-  logs      {}
+{}  logs      {}
 
 Place an order:
 
@@ -74,6 +74,21 @@ Watch the events in another terminal with `settle events`; see it all without gr
         http(Part::Relay),
         stack.kafka_bootstrap(),
         stack.postgres_url(),
+        traces(stack),
         stack.dir().logs().display(),
     )
+}
+
+/// Where the traces are, if anywhere.
+fn traces(stack: &Stack) -> String {
+    let Some(otlp) = stack.otlp_url() else { return String::new() };
+    match (stack.jaeger(), stack.jaeger_url()) {
+        (Some(jaeger), Some(url)) if jaeger.has_pages() => format!("  Jaeger    {url}\n"),
+        (_, Some(url)) => format!(
+            "  Jaeger    {url}/api/v3/services   its API alone: built by deploy/jaeger, it has no pages\n"
+        ),
+        _ => format!(
+            "  traces    sent to {otlp}; SETTLE_JAEGER_URL tells `settle trace` who shows them\n"
+        ),
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use local::{DataDir, Error, Options, Part, Ports, Progress, Stack};
+use local::{Backend, DataDir, Error, Options, Part, Ports, Progress, Stack};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
@@ -117,15 +117,20 @@ async fn a_process_that_dies_is_named_and_one_that_was_asked_to_end_is_not() {
 
 #[tokio::test]
 async fn taken_ports_are_all_named_with_their_flags_before_anything_starts() {
-    let taken = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
-    let [postgres, kafka] = [0, 1].map(|index: usize| taken[index].local_addr().unwrap().port());
+    let taken = [0, 0, 0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+    let [postgres, kafka, jaeger, otlp] =
+        taken.each_ref().map(|taken| taken.local_addr().unwrap().port());
     let dir = directory();
-    let options = Options { ports: Ports { postgres, kafka, ..Ports::FREE }, ..options() };
+    let ports = Ports { postgres, kafka, jaeger, otlp, ..Ports::FREE };
+    let options = Options { ports, jaeger: Some(Backend::Own), ..options() };
     let refused =
         Stack::infra(DataDir::open(dir.path()).unwrap(), &options, &Progress::silent()).await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains(&format!("{postgres}, wanted for the postgres")), "{text}");
     assert!(text.contains(&format!("{kafka}, wanted for the kafka")), "{text}");
+    assert!(text.contains(&format!("{jaeger}, wanted for the jaeger")), "{text}");
+    assert!(text.contains(&format!("{otlp}, wanted for the OTLP of jaeger")), "{text}");
+    assert!(text.contains("--jaeger-port") && text.contains("--otlp-port"), "{text}");
     assert!(text.contains("--postgres-port") && text.contains("--kafka-port"), "{text}");
     assert!(!dir.path().join("postgres").exists(), "something was started");
 }

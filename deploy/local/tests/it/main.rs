@@ -9,4 +9,5 @@
 mod command;
 mod deployment;
 mod events;
+mod jaeger;
 mod machine;
