@@ -35,11 +35,13 @@ reset: ## Forget all data of `make up`
 	@test -x $(SETTLE) || { echo "there is nothing to forget: nothing was built" >&2; exit 1; }
 	@exec $(SETTLE) reset
 
+# With the Jaeger at JAEGER_URL, or else one of its own where Go can build it; without either, its tests are left out.
 test: ## Install what is missing, build, run every test on a real Postgres and a real Kafka
 	@deploy/setup cc postgres java mvn
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace --doc
-	$(SETTLE) infra -- cargo test --locked --workspace --tests --no-fail-fast
+	jaeger=$$(test -n "$${JAEGER_URL:-}" || deploy/jaeger/build); \
+	$(SETTLE) infra $${jaeger:+--jaeger} -- cargo test --locked --workspace --tests --no-fail-fast
 
 bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn

@@ -1,4 +1,5 @@
-//! An OTLP collector inside the test: real programs export to it, and it keeps every span.
+//! An OTLP collector inside the test: real programs export to it, and it keeps every span. Where there is a Jaeger, that has
+//! them too, and its answers are what is shown.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,13 +12,15 @@ use opentelemetry_proto::tonic::{
         trace_service_server::{TraceService, TraceServiceServer},
     },
     common::v1::{AnyValue, KeyValue, any_value::Value},
-    trace::v1::{Span, span::SpanKind, status::StatusCode},
+    trace::v1::{ResourceSpans, Span, span::SpanKind, status::StatusCode},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 use tonic::{
     Request, Response, Status,
     transport::{Server, server::TcpIncoming},
 };
+
+use crate::jaeger::Jaeger;
 
 /// A span as it arrived; ids in hexadecimal, none is empty.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ type Traces = Arc<Mutex<HashMap<String, Vec<Seen>>>>;
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
     traces: Traces,
+    jaeger: Option<Jaeger>,
     compared: Mutex<HashMap<String, String>>,
     server: AbortHandle,
 }
@@ -70,7 +74,9 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let traces = Traces::default();
-        let service = TraceServiceServer::new(Sink(Arc::clone(&traces)));
+        let jaeger = Jaeger::named()?;
+        let sink = Sink { traces: Arc::clone(&traces), jaeger: jaeger.clone() };
+        let service = TraceServiceServer::new(sink);
         let serving = Server::builder()
             .add_service(service)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
@@ -79,17 +85,27 @@ impl Collector {
             reason = "it is aborted when the collector is dropped"
         )]
         let server = tokio::spawn(serving).abort_handle();
-        Ok(Self { endpoint, traces, compared: Mutex::default(), server })
+        Ok(Self { endpoint, traces, jaeger, compared: Mutex::default(), server })
     }
 
     /// The spans of a trace, as many as have arrived.
-    pub(crate) fn trace(&self, trace_id: &str) -> Vec<Seen> {
-        self.lock().get(trace_id).cloned().unwrap_or_default()
+    pub(crate) async fn trace(&self, trace_id: &str) -> anyhow::Result<Vec<Seen>> {
+        match &self.jaeger {
+            Some(jaeger) => jaeger.trace(trace_id).await,
+            None => Ok(self.lock().get(trace_id).cloned().unwrap_or_default()),
+        }
     }
 
     /// All spans of which this is so, in no order.
-    pub(crate) fn find(&self, is_so: impl Fn(&Seen) -> bool) -> Vec<Seen> {
-        self.lock().values().flatten().filter(|span| is_so(span)).cloned().collect()
+    pub(crate) async fn find(&self, is_so: impl Fn(&Seen) -> bool) -> anyhow::Result<Vec<Seen>> {
+        let has_one = |(_, spans): &(&String, &Vec<Seen>)| spans.iter().any(&is_so);
+        let traces: Vec<_> =
+            self.lock().iter().filter(has_one).map(|(trace_id, _)| trace_id.clone()).collect();
+        let mut found = Vec::new();
+        for trace_id in traces {
+            found.extend(self.trace(&trace_id).await?.into_iter().filter(&is_so));
+        }
+        Ok(found)
     }
 
     /// Keeps what a trace was found to be.
@@ -109,7 +125,10 @@ impl Collector {
     }
 }
 
-struct Sink(Traces);
+struct Sink {
+    traces: Traces,
+    jaeger: Option<Jaeger>,
+}
 
 #[tonic::async_trait]
 impl TraceService for Sink {
@@ -117,22 +136,27 @@ impl TraceService for Sink {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut seen = Vec::new();
-        for resource in request.into_inner().resource_spans {
-            let of = resource.resource.map(|it| attributes(it.attributes)).unwrap_or_default();
-            let service = of.get("service.name").cloned().unwrap_or_default();
-            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            seen.extend(spans.map(|span| read(&service, span)));
+        let request = request.into_inner();
+        if let Some(jaeger) = &self.jaeger {
+            jaeger.take(request.clone()).await?;
         }
-        let mut traces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for span in seen {
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        for span in request.resource_spans.into_iter().flat_map(read) {
             traces.entry(span.trace_id.clone()).or_default().push(span);
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-fn read(service: &str, span: Span) -> Seen {
+/// The spans of one program.
+pub(crate) fn read(exported: ResourceSpans) -> Vec<Seen> {
+    let of = exported.resource.map(|it| attributes(it.attributes)).unwrap_or_default();
+    let service = of.get("service.name").cloned().unwrap_or_default();
+    let spans = exported.scope_spans.into_iter().flat_map(|scope| scope.spans);
+    spans.map(|span| read_span(&service, span)).collect()
+}
+
+fn read_span(service: &str, span: Span) -> Seen {
     let status = span.status.clone().unwrap_or_default();
     let failed = status.code() == StatusCode::Error;
     Seen {

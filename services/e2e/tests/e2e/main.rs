@@ -7,6 +7,7 @@
 )]
 
 mod collector;
+mod jaeger;
 mod pages;
 mod shop;
 mod tree;
@@ -128,6 +129,9 @@ fn main() {
         stage.trial("the_trace_of_a_stream_names_its_end", traces::streams),
         stage.trial("the_trace_of_nothing_compared_has_changed_since", traces::nothing_more_came),
         stage.trial("programs_run_and_stop_without_a_collector", traces::no_collector),
+        stage
+            .trial("the_trace_of_an_order_is_in_the_jaeger_of_settle_up", |_| jaeger::of_its_own())
+            .with_ignored_flag(!jaeger::can_be_started()),
         stage.trial("alarms_and_dashboards_name_what_is_measured", dashboards::names),
         stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),

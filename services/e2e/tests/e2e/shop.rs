@@ -94,33 +94,13 @@ impl Shop {
         [Part::Orders, Part::Products, Part::Delivery, Part::Relay].map(tail).join("\n")
     }
 
-    /// A program of ours; cargo puts tests one directory below the programs.
-    pub(crate) fn program(&self, name: &str) -> anyhow::Result<std::path::PathBuf> {
-        let us = std::env::current_exe()?;
-        Ok(us.ancestors().nth(2).context("the directory of the programs")?.join(name))
-    }
-
     /// Runs a verb of the `settle` program against this shop; what it wrote to stdout and stderr.
     pub(crate) async fn settle(
         &self,
         verb: &str,
         more: &[&str],
     ) -> anyhow::Result<(String, String)> {
-        let mut settle = tokio::process::Command::new(self.program("settle")?);
-        settle.arg(verb).args(more);
-        for (flag, part) in [
-            ("--orders-port", Part::Orders),
-            ("--products-port", Part::Products),
-            ("--delivery-port", Part::Delivery),
-        ] {
-            let url = self.stack.grpc_url(part);
-            settle.args([flag, url.rsplit(':').next().unwrap_or_default()]);
-        }
-        let output = settle.output().await?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let (out, error) = (text(output.stdout), text(output.stderr));
-        anyhow::ensure!(output.status.success() == error.is_empty(), "{}: {error}", output.status);
-        Ok((out, error))
+        settle(&self.stack, verb, more).await
     }
 
     pub(crate) fn operations(
@@ -275,6 +255,33 @@ impl Shop {
         })
         .await
     }
+}
+
+/// Runs a verb of the `settle` program against a stack; what it wrote to stdout and stderr.
+pub(crate) async fn settle(
+    stack: &Stack,
+    verb: &str,
+    more: &[&str],
+) -> anyhow::Result<(String, String)> {
+    let us = std::env::current_exe()?;
+    // Cargo puts tests one directory below the programs.
+    let programs = us.ancestors().nth(2).context("the directory of the programs")?;
+    let mut settle = tokio::process::Command::new(programs.join("settle"));
+    settle.arg(verb).args(more);
+    let jaeger = stack.jaeger_url().map(|url| ("--jaeger-port", url));
+    let services = [
+        ("--orders-port", stack.grpc_url(Part::Orders)),
+        ("--products-port", stack.grpc_url(Part::Products)),
+        ("--delivery-port", stack.grpc_url(Part::Delivery)),
+    ];
+    for (flag, url) in services.into_iter().chain(jaeger) {
+        settle.args([flag, url.rsplit(':').next().unwrap_or_default()]);
+    }
+    let output = settle.output().await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (out, error) = (text(output.stdout), text(output.stderr));
+    anyhow::ensure!(output.status.success() == error.is_empty(), "{}: {error}", output.status);
+    Ok((out, error))
 }
 
 /// Sends the spans of all programs there, from their next start on, and soon.

@@ -30,7 +30,7 @@ pub(crate) async fn live(shop: Shop) -> anyhow::Result<()> {
     assert!(refused.get_details_retry_info().is_some(), "{refused:?}");
     let trace_id = traces::trace_id(refused.metadata())?;
     traces::shows_the_check(&shop, &trace_id, "", Some("UNAVAILABLE")).await?;
-    traces::is_in_the_log(&shop, Part::Orders, "products could not be asked", &trace_id)?;
+    traces::is_in_the_log(&shop, Part::Orders, "products could not be asked", &trace_id).await?;
     assert_eq!(order_rows(&shop).await?, orders, "an order row was written");
     // What was accepted before is still answered.
     assert_eq!(shop.place_request(accepted).await?.order_id, before.order_id);

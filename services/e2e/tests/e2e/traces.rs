@@ -10,9 +10,10 @@ use local::{Event, Part};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use proto::orders::v1::{
     CancelOrderRequest, Order, OrderState, PlaceOrderRequest, WatchOrderRequest,
+    order_service_client::OrderServiceClient,
 };
 use serde_json::Value;
-use tonic::{Request, metadata::MetadataMap};
+use tonic::{Request, metadata::MetadataMap, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Either fact may complete the order.
-const CONFIRMED: [&str; 2] = [
+pub(crate) const CONFIRMED: [&str; 2] = [
     include_str!("traces/confirmed_by_stock.txt"),
     include_str!("traces/confirmed_by_delivery.txt"),
 ];
@@ -53,7 +54,8 @@ pub(crate) async fn confirmed(shop: Shop) -> anyhow::Result<()> {
         let link = (trace_id.clone(), served.context("a span of the service")?);
         until(&format!("a transaction of {service} leads to {link:?}"), async || {
             let name = format!("transaction {service}");
-            let found = shop.collector.find(|span| span.name == name && span.links.contains(&link));
+            let is_it = |span: &Seen| span.name == name && span.links.contains(&link);
+            let found = shop.collector.find(is_it).await?;
             let [transaction] = &found[..] else { bail!("{} do", found.len()) };
             ensure!(transaction.kind == SpanKind::Client, "{transaction:?}");
             ensure!(transaction.attribute("db.system.name") == "postgresql", "{transaction:?}");
@@ -119,10 +121,11 @@ pub(crate) async fn after_products_was_down(shop: Shop) -> anyhow::Result<()> {
         let spans = shop.until_trace(trace_id, &CONFIRMED[..1]).await?;
         check_attributes(&spans, &order.order_id)?;
     }
-    let batch = shop.collector.find(|span| {
+    let is_batch = |span: &Seen| {
         let size = span.attribute("db.operation.batch.size").parse().unwrap_or(0);
         span.name == "transaction products" && size > 1
-    });
+    };
+    let batch = shop.collector.find(is_batch).await?;
     assert!(batch.iter().any(|span| span.links.len() > 1), "no batch at all: {batch:?}");
     Ok(())
 }
@@ -201,10 +204,11 @@ pub(crate) async fn unsampled(shop: Shop) -> anyhow::Result<()> {
         span.name.starts_with("shop.orders.v1.OrderService/Place")
             || span.kind != SpanKind::Server && span.service != "e2e"
     };
-    let spans = shop.collector.find(|span| {
+    let is_one = |span: &Seen| {
         span.trace_id == given
             || about(span) && span.attribute("messaging.message.conversation_id") == order.order_id
-    });
+    };
+    let spans = shop.collector.find(is_one).await?;
     assert!(spans.is_empty(), "{spans:#?}");
     Ok(())
 }
@@ -219,10 +223,11 @@ pub(crate) async fn old(shop: Shop) -> anyhow::Result<()> {
     let sender = Sender::new(&shop)?;
     sender.send("shop.orders.events", &order_id, &sent, payload.as_bytes()).await?;
     let spans = until("products and delivery have handled it", async || {
-        let spans = shop.collector.find(|span| {
+        let is_one = |span: &Seen| {
             span.attribute("messaging.message.conversation_id") == order_id
                 && span.kind != SpanKind::Server
-        });
+        };
+        let spans = shop.collector.find(is_one).await?;
         ensure!(spans.len() == 2, "{spans:#?}");
         Ok(spans)
     })
@@ -237,7 +242,7 @@ pub(crate) async fn old(shop: Shop) -> anyhow::Result<()> {
         assert!(root.parent.is_empty() && root.trace_id != long_ago, "{root:?}");
         assert_eq!(root.links, [(long_ago.clone(), span.to_owned())]);
     }
-    assert!(shop.collector.trace(&long_ago).is_empty());
+    assert!(shop.collector.trace(&long_ago).await?.is_empty());
     Ok(())
 }
 
@@ -250,7 +255,7 @@ pub(crate) async fn foreign(shop: Shop) -> anyhow::Result<()> {
     sender.send("shop.orders.events", &order_id, &sent, payload.as_bytes()).await?;
     until("products and delivery have handled it", async || {
         let of = |span: &Seen| span.attribute("messaging.message.conversation_id") == order_id;
-        let spans = shop.collector.find(of);
+        let spans = shop.collector.find(of).await?;
         let roots = spans.iter().filter(|span| span.parent.is_empty() && span.links.is_empty());
         ensure!(spans.len() == 2 && roots.count() == 2, "{spans:#?}");
         Ok(())
@@ -309,7 +314,7 @@ pub(crate) async fn shows_the_check(
 ) -> anyhow::Result<()> {
     const METHOD: &str = "shop.products.v1.ProductService/CheckAvailability";
     until("the check is in the trace", async || {
-        let spans = shop.collector.trace(trace_id);
+        let spans = shop.collector.trace(trace_id).await?;
         let root = spans.iter().find(|span| span.parent.is_empty()).context("no root")?;
         let is_check = |span: &&Seen| span.name == METHOD && span.kind == SpanKind::Client;
         let check = spans.iter().find(is_check).context("no check")?;
@@ -332,7 +337,7 @@ pub(crate) async fn shows_the_check(
 }
 
 /// A line of JSON with this message names this trace, and a span of it.
-pub(crate) fn is_in_the_log(
+pub(crate) async fn is_in_the_log(
     shop: &Shop,
     part: Part,
     message: &str,
@@ -340,8 +345,8 @@ pub(crate) fn is_in_the_log(
 ) -> anyhow::Result<()> {
     let log = std::fs::read_to_string(shop.stack.log(part))?;
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let spans = shop.collector.trace(trace_id).await?;
     let found = lines.into_iter().any(|line| {
-        let spans = shop.collector.trace(trace_id);
         line["message"] == message
             && line["trace_id"] == trace_id
             && spans.iter().any(|span| line["span_id"] == span.span_id.as_str())
@@ -394,7 +399,7 @@ async fn counts_dropped_spans(shop: &Shop, part: Part) -> anyhow::Result<()> {
 /// Nothing came late: every trace that was compared is still what it was.
 pub(crate) async fn nothing_more_came(shop: Shop) -> anyhow::Result<()> {
     for (trace_id, text) in shop.collector.compared() {
-        let now = tree::render(&shop.collector.trace(&trace_id))?;
+        let now = tree::render(&shop.collector.trace(&trace_id).await?)?;
         ensure!(now == text || now.contains(" duplicate"), "it was\n{text}\nand is\n{now}");
     }
     Ok(())
@@ -406,9 +411,7 @@ impl Shop {
         &self,
         request: PlaceOrderRequest,
     ) -> anyhow::Result<(String, Order)> {
-        let answer = self.orders.clone().place_order(request).await?;
-        let trace_id = trace_id(answer.metadata())?;
-        Ok((trace_id, answer.into_inner().order.context("an order")?))
+        place_traced(self.orders.clone(), request).await
     }
 
     async fn cancel_traced(&self, order_id: &str) -> anyhow::Result<String> {
@@ -423,7 +426,7 @@ impl Shop {
         expected: &[&str],
     ) -> anyhow::Result<Vec<Seen>> {
         until("the trace is whole", async || {
-            let spans = self.collector.trace(trace_id);
+            let spans = self.collector.trace(trace_id).await?;
             let text = tree::render(&spans)?;
             ensure!(expected.contains(&text.as_str()), "it is\n{text}");
             self.collector.remember(trace_id, text);
@@ -434,7 +437,7 @@ impl Shop {
 
     pub(crate) async fn until_spans(&self, trace_id: &str) -> anyhow::Result<Vec<Seen>> {
         until("the trace is there", async || {
-            let spans = self.collector.trace(trace_id);
+            let spans = self.collector.trace(trace_id).await?;
             if spans.is_empty() { bail!("nothing yet") } else { Ok(spans) }
         })
         .await
@@ -447,7 +450,7 @@ impl Shop {
         event_type: &str,
     ) -> anyhow::Result<()> {
         until(&format!("{service} has processed {event_type}"), async || {
-            let spans = self.collector.trace(trace_id);
+            let spans = self.collector.trace(trace_id).await?;
             let is_it = |span: &Seen| {
                 span.service == service
                     && span.name.starts_with("process ")
@@ -458,6 +461,16 @@ impl Shop {
         })
         .await
     }
+}
+
+/// Places an order; the trace that its answer names.
+pub(crate) async fn place_traced(
+    mut orders: OrderServiceClient<Channel>,
+    request: PlaceOrderRequest,
+) -> anyhow::Result<(String, Order)> {
+    let answer = orders.place_order(request).await?;
+    let trace_id = trace_id(answer.metadata())?;
+    Ok((trace_id, answer.into_inner().order.context("an order")?))
 }
 
 pub(crate) fn trace_id(metadata: &MetadataMap) -> anyhow::Result<String> {
@@ -473,7 +486,7 @@ fn created(spans: &[Seen], event_type: &str) -> anyhow::Result<Seen> {
 }
 
 /// What the text does not show: names, ids and times.
-fn check_attributes(spans: &[Seen], order_id: &str) -> anyhow::Result<()> {
+pub(crate) fn check_attributes(spans: &[Seen], order_id: &str) -> anyhow::Result<()> {
     let by_id: HashMap<_, _> = spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
     for span in spans {
         let given = |name: &str| !span.attribute(name).is_empty();
