@@ -1,5 +1,5 @@
-//! How much is waiting, asked of the database by SQL and apart from the shipping: a relay that is stuck, or a standby,
-//! still tells the truth about the outbox.
+//! How much is waiting and how much is parked, asked of the database by SQL and apart from the shipping: a relay that is
+//! stuck, or a standby, still tells the truth about the outbox.
 
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use crate::{Error, cluster, config::Source, error::postgres, metrics::Metrics};
 
 /// Counting stops here: an alarm needs no more, and the count stays cheap.
 pub(crate) const COUNTED: i64 = 100_000;
+
+/// What is parked is counted no further than here.
+const PARKED_COUNTED: i64 = 10_000;
 
 /// Measures one database.
 #[derive(Debug)]
@@ -58,10 +61,29 @@ impl Backlog {
         let (rows, age) =
             sqlx::query_as::<_, (i64, f64)>(AssertSqlSafe(self.source.table.backlog()))
                 .bind(COUNTED)
-                .fetch_one(connection)
+                .fetch_one(&mut *connection)
                 .await
                 .map_err(postgres("measuring the backlog"))?;
+        let (parked, keys) = parked(connection).await?;
+        self.metrics.parked_now(parked.unsigned_abs(), keys.unsigned_abs());
         self.metrics.backlog(rows.unsigned_abs(), Duration::from_secs_f64(age.max(0.0)));
         Ok(())
     }
+}
+
+/// How many rows are parked and how many keys they have, of the first [`PARKED_COUNTED`].
+async fn parked(connection: &mut PgConnection) -> Result<(i64, i64), Error> {
+    sqlx::query_as(
+        "select count(*), count(distinct key)
+         from (
+             select key
+             from messaging.outbox_parked
+             order by key
+             limit $1
+         ) as parked",
+    )
+    .bind(PARKED_COUNTED)
+    .fetch_one(connection)
+    .await
+    .map_err(postgres("counting what is parked"))
 }

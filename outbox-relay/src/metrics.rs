@@ -74,6 +74,8 @@ pub struct Metrics {
     source: [KeyValue; 1],
     backlog: Gauge<u64>,
     oldest: Gauge<f64>,
+    parked_rows: Gauge<u64>,
+    parked_keys: Gauge<u64>,
     measured: Gauge<u64>,
     waited: Histogram<f64>,
     published: Counter<u64>,
@@ -105,10 +107,16 @@ impl Metrics {
                 "outbox.oldest.age",
                 "Age of the oldest row not yet acknowledged, by SQL",
             ),
+            parked_rows: gauge(
+                meter,
+                "outbox.parked",
+                "Events that are parked, by SQL; counted up to 10000",
+            ),
+            parked_keys: gauge(meter, "outbox.parked.keys", "The keys that wait behind them"),
             measured: gauge(
                 meter,
                 "outbox.measured",
-                "1 while backlog and age are fresh, 0 without an answer",
+                "1 while the gauges by SQL are fresh, 0 without an answer",
             ),
             waited: seconds(
                 meter,
@@ -181,6 +189,12 @@ impl Metrics {
         self.backlog.record(rows, &self.source);
         self.oldest.record(oldest.as_secs_f64(), &self.source);
         self.measured.record(1, &self.source);
+    }
+
+    /// How many events are parked now, and how many keys they have.
+    pub fn parked_now(&self, rows: u64, keys: u64) {
+        self.parked_rows.record(rows, &self.source);
+        self.parked_keys.record(keys, &self.source);
     }
 
     /// The backlog could not be measured: its last values are stale.

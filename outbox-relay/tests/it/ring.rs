@@ -154,11 +154,23 @@ async fn a_running_relay_empties_its_ring() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backlog_is_measured_by_sql_without_a_running_relay() {
+async fn the_backlog_and_what_is_parked_are_measured_by_sql_without_a_running_relay() {
     let database = Database::fresh().await;
     let mut connection = database.connect().await;
     for ahead in 0..3 {
         append_to(&mut connection, ahead).await;
+    }
+    for (seq, key) in [(-1, "a"), (-2, "a"), (-3, "b")] {
+        sqlx::query(
+            "insert into messaging.outbox_parked
+                 (seq, shard, event_id, topic, key, headers, created_at, reason)
+             values ($1, 0, gen_random_uuid(), 'events', $2, '{}', now(), 'invalid')",
+        )
+        .bind(seq)
+        .bind(key)
+        .execute(&mut connection)
+        .await
+        .unwrap();
     }
     let telemetry = Telemetry::new().unwrap();
     let source = config(&database, "127.0.0.1:1", &[]).given.all().next().unwrap().clone();
@@ -167,6 +179,11 @@ async fn the_backlog_is_measured_by_sql_without_a_running_relay() {
     backlog.step(&mut None).await.unwrap();
     let text =
         prometheus::TextEncoder::new().encode_to_string(&telemetry.registry.gather()).unwrap();
-    let line = text.lines().find(|line| line.starts_with("outbox_backlog{")).unwrap();
-    assert!(line.ends_with(" 3") && line.contains(r#"source="test""#), "{line}");
+    for (metric, value) in [("outbox_backlog", 3), ("outbox_parked", 3), ("outbox_parked_keys", 2)]
+    {
+        let is_it = |line: &&str| line.split('{').next() == Some(metric);
+        let line = text.lines().find(is_it).unwrap();
+        assert!(line.ends_with(&format!(" {value}")), "{line}");
+        assert!(line.contains(r#"source="test""#), "{line}");
+    }
 }
