@@ -141,6 +141,9 @@ impl Transactions<'_> {
         let started = Instant::now();
         let mut page = Page::default();
         self.fill(&mut page)?;
+        for (topic, count) in &page.topics {
+            self.metrics.sent(topic, *count);
+        }
         let rows = self.ledger.advance().rows;
         if !self.ledger.set_aside().is_empty() {
             parking::keep_first(
@@ -158,7 +161,7 @@ impl Transactions<'_> {
             self.producer.note(&self.config.markers_topic, self.grant.owner(), Some(&marker))?;
             self.anchor().await?;
             self.metrics.in_flight(page.bytes);
-            self.commit(&page).await?;
+            self.commit(&page, started).await?;
             self.metrics.in_flight(0);
             self.budget.grow();
         }
@@ -216,7 +219,7 @@ impl Transactions<'_> {
                         page.seqs.push((ordinal, event.seq));
                         page.sent += 1;
                         page.bytes += weight;
-                        self.metrics.sent(event.topic, 1);
+                        page.count(event.topic);
                     }
                 }
                 if let (0, Some(claimed_at)) = (*next % NOTE_EVERY, chunk.claimed_at) {
@@ -235,13 +238,14 @@ impl Transactions<'_> {
     }
 
     /// Makes the page count. What Kafka said of a single event tells more than that the transaction failed.
-    async fn commit(&mut self, page: &Page) -> Result<(), Error> {
+    async fn commit(&mut self, page: &Page, started: Instant) -> Result<(), Error> {
         let committed = self.producer.commit(self.config.transaction_timeout).await;
         let report = self.producer.collect();
         match (committed, report.failure) {
             (Ok(()), _) => Ok(()),
             // A note that is refused says nothing of an event.
             (Err(_), Some(failure)) if failure.ordinal != NOTE => {
+                self.metrics.not_sent(failure.code, started.elapsed());
                 let seq = page.seqs.iter().find(|(ordinal, _)| *ordinal == failure.ordinal);
                 let seq = seq.map_or(0, |(_, seq)| *seq);
                 Err(Error::Delivery { seq, failure, alone: page.sent == 1 })
@@ -272,4 +276,14 @@ struct Page {
     sent: usize,
     bytes: usize,
     seqs: Vec<(usize, i64)>,
+    topics: Vec<(String, u64)>,
+}
+
+impl Page {
+    fn count(&mut self, topic: &str) {
+        match self.topics.iter_mut().find(|(known, _)| known == topic) {
+            Some((_, count)) => *count += 1,
+            None => self.topics.push((topic.to_owned(), 1)),
+        }
+    }
 }

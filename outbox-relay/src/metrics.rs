@@ -8,6 +8,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::{Error, shards::Shards, spans, verdict::Reason};
 
@@ -210,16 +211,21 @@ impl Metrics {
     /// The cursor has passed rows; the slowest of them took this long to be acknowledged.
     pub fn published(&self, rows: u64, slowest: Duration) {
         self.published.add(rows, &self.source);
-        self.sending.record(slowest.as_secs_f64(), &messaging("send"));
+        self.sending.record(slowest.as_secs_f64(), &sending());
+    }
+
+    /// Kafka has not taken what was sent this long ago, and nothing of it is waited for any more.
+    pub fn not_sent(&self, code: RDKafkaErrorCode, took: Duration) {
+        let [system, operation, kind] = sending();
+        let error = KeyValue::new("error.type", format!("{code:?}"));
+        self.sending.record(took.as_secs_f64(), &[system, operation, kind, error]);
     }
 
     /// Events were handed to Kafka's client.
     pub fn sent(&self, topic: &str, events: u64) {
-        let [system, operation] = messaging("send");
-        self.sent.add(
-            events,
-            &[system, operation, KeyValue::new("messaging.destination.name", topic.to_owned())],
-        );
+        let [system, operation, kind] = sending();
+        let topic = KeyValue::new("messaging.destination.name", topic.to_owned());
+        self.sent.add(events, &[system, operation, kind, topic]);
     }
 
     /// A delivery failed.
@@ -275,10 +281,12 @@ impl Metrics {
     }
 }
 
-fn messaging(operation: &'static str) -> [KeyValue; 2] {
+/// As OpenTelemetry's messaging conventions call it.
+fn sending() -> [KeyValue; 3] {
     [
         KeyValue::new("messaging.system", "kafka"),
-        KeyValue::new("messaging.operation.name", operation),
+        KeyValue::new("messaging.operation.name", "send"),
+        KeyValue::new("messaging.operation.type", "send"),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Sending parked rows again, page by page: what has arrived is deleted, and no row goes before an earlier one of its key.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use tokio::{sync::Mutex, time::timeout};
@@ -168,16 +168,18 @@ impl Resend<'_> {
             *settled = false;
             producer.begin()?;
         }
+        let started = Instant::now();
         let (sent, mut refusal) = self.queue(producer, rows)?;
         let (arrived, failure) = if self.config.exactly_once {
             self.commit(producer, &sent).await?
         } else {
             collect(producer, sent.len()).await
         };
-        if let Some(Failure { ordinal, code, .. }) = failure
-            && let Verdict::Park(reason) = of_kafka(code)
-        {
-            refusal = sent.get(ordinal).map(|row| Refusal::of(row, reason));
+        if let Some(Failure { ordinal, code, .. }) = failure {
+            self.metrics.not_sent(code, started.elapsed());
+            if let Verdict::Park(reason) = of_kafka(code) {
+                refusal = sent.get(ordinal).map(|row| Refusal::of(row, reason));
+            }
         }
         let late = arrived.len() < sent.len() && refusal.is_none();
         let sent = sent.into_iter().map(|parked| parked.row).collect();
@@ -191,6 +193,7 @@ impl Resend<'_> {
     ) -> Result<(Vec<Parked<'r>>, Option<Refusal>), Error> {
         let mut sent: Vec<Parked<'_>> = Vec::new();
         let mut topic = None;
+        let mut refusal = None;
         for row in rows {
             let event = Event::read(row).map_err(postgres("reading a parked row"))?;
             let first_waits = !producer.is_proven() && !sent.is_empty();
@@ -203,10 +206,16 @@ impl Resend<'_> {
             match producer.send(&event, sent.len())? {
                 Sent::Queued => sent.push(parked),
                 Sent::Full => break,
-                Sent::Refused(reason) => return Ok((sent, Some(Refusal::of(&parked, reason)))),
+                Sent::Refused(reason) => {
+                    refusal = Some(Refusal::of(&parked, reason));
+                    break;
+                }
             }
         }
-        Ok((sent, None))
+        if let Some(topic) = topic {
+            self.metrics.sent(topic, sent.len() as u64);
+        }
+        Ok((sent, refusal))
     }
 
     /// Makes the rows count, together with a note that they went out: all of them, or the one that was refused is known.

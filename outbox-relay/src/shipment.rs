@@ -136,6 +136,8 @@ impl Shipment<'_> {
             self.board.set(&self.source.name, State::Shipping);
         }
         if let Some(failure) = report.failure {
+            let took = oldest.map_or(Duration::ZERO, |sent_at| sent_at.elapsed());
+            self.metrics.not_sent(failure.code, took);
             let seq = self.ledger.seq(failure.ordinal).unwrap_or_default();
             let alone = self.ledger.has_one_on_its_way();
             return Err(Error::Delivery { seq, failure, alone });

@@ -200,6 +200,7 @@ impl Shipping<'_> {
             }
             ended => {
                 producer.close().await;
+                self.metrics.in_flight(0);
                 ended.unwrap_or(Ok(()))
             }
         }

@@ -112,6 +112,43 @@ async fn a_frozen_owner_is_fenced_and_nothing_of_its_transaction_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_measures_what_it_has_sent_and_what_kafka_refuses() {
+    let (database, known) = (Database::fresh().await, kafka::topic().await);
+    let narrow = format!("{known}-narrow");
+    kafka::create(&narrow, &[("max.message.bytes", "1000")]).await;
+    let mut connection = database.connect().await;
+    let measured =
+        [EXACTLY.as_slice(), &["--measure-every", "50ms", "--compression", "none"]].concat();
+    let relay = Relay::start(&database, &kafka::bootstrap(), &measured).await;
+    append_many(&mut connection, &known, 1, 300).await;
+    database.drained().await;
+    let metric = async |name: &str| relay.metric(name).await;
+    assert_eq!(metric("messaging_client_sent_messages_total").await, 300.0);
+    crate::eventually("all are counted", async || {
+        metric("outbox_relay_published_total").await == 300.0
+    })
+    .await;
+    assert!(metric("outbox_wait_duration_seconds_count").await > 0.0);
+    assert_eq!(metric("outbox_relay_window_rows_sum").await, 300.0);
+    assert_eq!(metric("outbox_relay_in_flight_bytes").await, 0.0);
+    crate::eventually("nothing is left", async || metric("outbox_backlog").await == 0.0).await;
+    assert_eq!(metric("outbox_parked").await, 0.0);
+
+    // The transaction that the large one was in has failed: nothing of it is on its way any more.
+    append(&mut connection, &narrow, "a", Some(&[7; 5_000])).await;
+    crate::eventually("it is parked", async || metric("outbox_parked").await == 1.0).await;
+    append(&mut connection, &narrow, "a", Some(b"behind")).await;
+    crate::eventually("so is its key", async || metric("outbox_parked").await == 2.0).await;
+    assert_eq!(metric("outbox_parked_keys").await, 1.0);
+    assert_eq!(metric("outbox_relay_in_flight_bytes").await, 0.0);
+    let (_, page) = relay.page("/metrics").await;
+    let refused =
+        r#"messaging_client_operation_duration_seconds_count{error_type="MessageSizeTooLarge""#;
+    assert!(page.contains(refused), "{page}");
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_parked_key_goes_out_exactly_once_too() {
     let (database, known) = (Database::fresh().await, kafka::topic().await);
     let unknown = format!("{known}-later");
