@@ -2,19 +2,16 @@
 //! crash in between repeats work, and never loses any.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use chrono::DateTime;
 use futures::FutureExt as _;
-use opentelemetry::KeyValue;
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Statistics,
-    config::RDKafkaLogLevel,
-    consumer::{CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
-    error::{KafkaError, KafkaResult},
+    ClientConfig, Message as _,
+    consumer::{CommitMode, Consumer as _, StreamConsumer},
+    error::KafkaResult,
     message::{BorrowedMessage, Headers as _},
 };
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -23,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
+    consumption::Consumption,
     doorbell::Doorbell,
     inbox::{Inbox, InboxError, Record, Report},
-    metrics,
     policy::Book,
-    trail::Outcome,
+    progress::Progress,
 };
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -41,60 +38,16 @@ const LONGEST_KEY: usize = 500;
 /// The end of the year 9999.
 const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
-/// How many messages of each topic this consumer has not handled, as librdkafka last reckoned.
-#[derive(Clone, Debug, Default)]
-pub struct Lag(Arc<Mutex<HashMap<String, i64>>>);
-
-impl Lag {
-    /// By topic; a topic is absent while it is not known.
-    pub fn by_topic(&self) -> HashMap<String, i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-#[derive(Debug)]
-struct Context(Lag);
-
-impl ClientContext for Context {
-    /// librdkafka repeats itself while a broker is away; what matters is said by the consumer, once.
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(?level, facility, message, "librdkafka");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let lag = statistics.topics.into_iter().filter_map(|(name, topic)| {
-            let known = topic
-                .partitions
-                .values()
-                .map(|partition| partition.consumer_lag)
-                .filter(|lag| *lag >= 0);
-            // None while no partition's is known.
-            known.reduce(|one, other| one + other).map(|lag| (name, lag))
-        });
-        let lag: HashMap<String, i64> = lag.collect();
-        for (topic, messages) in &lag {
-            let topic = KeyValue::new("messaging.destination.name", topic.clone());
-            metrics::instruments().consumer_lag.record(*messages, &[topic]);
-        }
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = lag;
-    }
-}
-
-impl ConsumerContext for Context {}
-
 /// Consumes a service's topics for its inbox, on a database connection of its own.
 pub struct Consumer<B> {
     inbox: Arc<Inbox<B>>,
-    kafka: StreamConsumer<Context>,
+    kafka: StreamConsumer<Progress>,
     options: PgConnectOptions,
     conn: Option<PgConnection>,
     batch_size: usize,
     batch: Vec<Record>,
     doorbell: Doorbell,
+    consumption: Consumption,
     /// Whether Kafka could not be read the last time.
     away: bool,
 }
@@ -113,10 +66,10 @@ impl<B: Book> Consumer<B> {
         brokers: &str,
         options: PgConnectOptions,
         batch_size: usize,
-        lag: Lag,
+        progress: Progress,
         doorbell: Doorbell,
     ) -> anyhow::Result<Self> {
-        let kafka: StreamConsumer<Context> = ClientConfig::new()
+        let kafka: StreamConsumer<Progress> = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", group)
             .set("client.id", group)
@@ -133,9 +86,10 @@ impl<B: Book> Consumer<B> {
             .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
             .set("statistics.interval.ms", "1000")
-            .create_with_context(Context(lag))?;
+            .create_with_context(progress)?;
         kafka.subscribe(&inbox.topics().collect::<Vec<_>>())?;
         Ok(Self {
+            consumption: Consumption::new(group, inbox.topics()),
             inbox,
             kafka,
             options,
@@ -194,7 +148,7 @@ impl<B: Book> Consumer<B> {
                 () = self.fill() => self.inbox.handed_over(&self.batch),
             }
         }
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let conn = match &mut self.conn {
             Some(conn) => conn,
             None => self.conn.insert(PgConnection::connect_with(&self.options).await?),
@@ -214,14 +168,14 @@ impl<B: Book> Consumer<B> {
             }
         }
         self.batch.clear();
-        count(&report, started.elapsed());
+        self.consumption.handled(&report, started.elapsed());
         Ok(report)
     }
 }
 
 /// Tells Kafka the last offsets and leaves the group. Both block, without limit while Kafka is away: on a thread of
 /// their own, which the end of the process does not wait for.
-async fn say_goodbye(kafka: StreamConsumer<Context>) {
+async fn say_goodbye(kafka: StreamConsumer<Progress>) {
     let (done, left) = oneshot::channel();
     std::thread::spawn(move || {
         // Nothing stored: nothing to tell; Kafka away: the work is repeated.
@@ -242,32 +196,37 @@ async fn say_goodbye(kafka: StreamConsumer<Context>) {
 impl<B> Consumer<B> {
     /// Waits for one message and takes those that are there already.
     async fn fill(&mut self) {
+        let asked = Instant::now();
         while self.batch.is_empty() {
             let received = self.kafka.recv().await.map(|message| record(&message));
-            self.take(received);
+            self.take(received, asked);
         }
         while self.batch.len() < self.batch_size {
             let received = self.kafka.recv().now_or_never();
             let Some(received) = received.map(|it| it.map(|message| record(&message))) else {
-                return;
+                break;
             };
-            self.take(received);
+            self.take(received, asked);
         }
+        self.consumption.polled(&self.batch, asked.elapsed());
     }
 
-    fn take(&mut self, received: KafkaResult<Record>) {
-        match received {
+    fn take(&mut self, received: KafkaResult<Record>, asked: Instant) {
+        let error = match received {
             Ok(record) => {
                 if std::mem::take(&mut self.away) {
                     tracing::info!("Kafka is back");
                 }
-                self.batch.push(record);
+                return self.batch.push(record);
             }
-            // librdkafka reconnects by itself.
-            Err(error) if !std::mem::replace(&mut self.away, true) => {
-                tracing::warn!(%error, "Kafka cannot be read; waiting for it");
-            }
-            Err(error) => tracing::debug!(%error, "Kafka still cannot be read"),
+            Err(error) => error,
+        };
+        self.consumption.failed(&error, asked.elapsed());
+        // librdkafka reconnects by itself.
+        if std::mem::replace(&mut self.away, true) {
+            tracing::debug!(%error, "Kafka still cannot be read");
+        } else {
+            tracing::warn!(%error, "Kafka cannot be read; waiting for it");
         }
     }
 }
@@ -303,15 +262,4 @@ fn key(bytes: &[u8]) -> String {
         .map(|it| if it == '\0' { char::REPLACEMENT_CHARACTER } else { it })
         .take(LONGEST_KEY)
         .collect()
-}
-
-fn count(report: &Report, took: Duration) {
-    let instruments = metrics::instruments();
-    instruments.process_duration.record(took.as_secs_f64(), &[]);
-    for (outcome, count) in &report.outcomes {
-        instruments.messages.add(*count as u64, &[KeyValue::new("outcome", outcome.as_str())]);
-    }
-    instruments.messages.add(report.unknown as u64, &[KeyValue::new("outcome", "unknown")]);
-    instruments.duplicates.add(report.count(Outcome::Duplicate) as u64, &[]);
-    instruments.parked.add(report.count(Outcome::Parked) as u64, &[]);
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use opentelemetry::{
     global,
-    metrics::{Counter, Gauge, Histogram},
+    metrics::{Counter, Gauge, Histogram, Meter},
 };
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
@@ -28,10 +28,16 @@ pub(crate) struct Instruments {
     pub(crate) messages: Counter<u64>,
     /// Messages that were absorbed as duplicates.
     pub(crate) duplicates: Counter<u64>,
-    /// Messages that were parked.
-    pub(crate) parked: Counter<u64>,
-    /// Messages that are not handled yet, by topic.
-    pub(crate) consumer_lag: Gauge<i64>,
+    /// Messages that are parked now.
+    pub(crate) parked: Gauge<i64>,
+    /// The keys that they hold back.
+    pub(crate) parked_keys: Gauge<i64>,
+    /// 0 while the database cannot be asked and these two stand still.
+    pub(crate) inbox_measured: Gauge<u64>,
+    /// Messages that polls have brought, by topic.
+    pub(crate) consumed: Counter<u64>,
+    /// Seconds a poll took, waiting for the first message included.
+    pub(crate) operation_duration: Histogram<f64>,
     /// Seconds from the beginning of a saga until it settled.
     pub(crate) saga_duration: Histogram<f64>,
     /// Sagas that have not settled.
@@ -48,7 +54,7 @@ pub(crate) struct Instruments {
 pub(crate) fn instruments() -> &'static Instruments {
     static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
     INSTRUMENTS.get_or_init(|| {
-        let meter = global::meter("settle");
+        let meter = meter();
         Instruments {
             call_duration: meter
                 .f64_histogram("rpc.server.call.duration")
@@ -62,8 +68,24 @@ pub(crate) fn instruments() -> &'static Instruments {
                 .build(),
             messages: meter.u64_counter("inbox.messages").build(),
             duplicates: meter.u64_counter("inbox.duplicates").build(),
-            parked: meter.u64_counter("inbox.parked").build(),
-            consumer_lag: meter.i64_gauge("messaging.consumer.lag").build(),
+            parked: meter
+                .i64_gauge("inbox.parked")
+                .with_description("Messages that are parked, by SQL; counted up to 10000")
+                .build(),
+            parked_keys: meter
+                .i64_gauge("inbox.parked.keys")
+                .with_description("The keys that wait behind them")
+                .build(),
+            inbox_measured: meter
+                .u64_gauge("inbox.measured")
+                .with_description("1 while what is parked is fresh, 0 without an answer")
+                .build(),
+            consumed: meter.u64_counter("messaging.client.consumed.messages").build(),
+            operation_duration: meter
+                .f64_histogram("messaging.client.operation.duration")
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
             saga_duration: meter
                 .f64_histogram("saga.duration")
                 .with_unit("s")
@@ -77,6 +99,11 @@ pub(crate) fn instruments() -> &'static Instruments {
     })
 }
 
+/// Where further instruments are made, after [`start`].
+pub(crate) fn meter() -> Meter {
+    global::meter("settle")
+}
+
 /// Starts counting; the registry is what `/metrics` shows.
 pub(crate) fn start(service: &'static str) -> anyhow::Result<Registry> {
     let registry = Registry::new();
@@ -86,8 +113,8 @@ pub(crate) fn start(service: &'static str) -> anyhow::Result<Registry> {
         SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build(),
     );
     // So that an alarm sees a zero before the first one.
-    let Instruments { duplicates, parked, spans_dropped, .. } = instruments();
-    [duplicates, parked, spans_dropped].into_iter().for_each(|counter| counter.add(0, &[]));
+    let Instruments { duplicates, spans_dropped, .. } = instruments();
+    [duplicates, spans_dropped].into_iter().for_each(|counter| counter.add(0, &[]));
     Ok(registry)
 }
 

@@ -18,13 +18,13 @@ use tonic::{Request, Response, Status};
 use crate::{
     call,
     cause::Cause,
-    consumer::Lag,
     doorbell::Doorbell,
     envelope::Headers,
     inbox::{Inbox, InboxError},
     page_token, parked,
     parked::Parked,
     policy::{Book, Refused},
+    progress::Progress,
     status,
     violations::Violations,
     wire::timestamp,
@@ -63,7 +63,7 @@ pub(crate) struct Operations {
     pub(crate) service: &'static str,
     pub(crate) pool: PgPool,
     pub(crate) inbox: Option<Arc<dyn Redrive>>,
-    pub(crate) lag: Lag,
+    pub(crate) progress: Progress,
     pub(crate) doorbell: Doorbell,
     /// The switch `consume`, where demonstrations are allowed.
     pub(crate) consume: Option<watch::Sender<bool>>,
@@ -175,7 +175,7 @@ impl OperationsService for Operations {
         let parked = parked::count(&mut conn, self.service)
             .await
             .map_err(|error| status::database(&error))?;
-        let topics: HashMap<String, i64> = self.lag.by_topic();
+        let topics: HashMap<String, i64> = self.progress.lag();
         let mut topics: Vec<_> =
             topics.into_iter().map(|(topic, messages)| TopicLag { topic, messages }).collect();
         topics.sort_by(|one, other| one.topic.cmp(&other.topic));

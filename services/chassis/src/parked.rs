@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use tokio_util::sync::CancellationToken;
 
-use crate::inbox::Record;
+use crate::{inbox::Record, measuring, metrics};
 
 /// A parked message.
 #[derive(Clone, Debug)]
@@ -130,6 +132,41 @@ pub(crate) async fn count(conn: &mut PgConnection, consumer: &str) -> sqlx::Resu
         .bind(consumer)
         .fetch_one(conn)
         .await
+}
+
+/// Measures every few seconds how much is parked, until told to stop.
+pub(crate) async fn watch(pool: PgPool, consumer: &'static str, shutdown: CancellationToken) {
+    let instruments = metrics::instruments();
+    let ask = || -> BoxFuture<'static, _> {
+        let pool = pool.clone();
+        Box::pin(async move { standing(&mut *pool.acquire().await?, consumer).await })
+    };
+    let record = |(messages, keys)| {
+        instruments.parked.record(messages, &[]);
+        instruments.parked_keys.record(keys, &[]);
+    };
+    measuring::watch("what is parked", &instruments.inbox_measured, ask, record, shutdown).await;
+}
+
+/// Counting for a gauge stops here: an alarm needs no more, and it is done every few seconds.
+const COUNTED: i64 = 10_000;
+
+/// How many messages are parked and how many keys they have, of the first [`COUNTED`].
+async fn standing(conn: &mut PgConnection, consumer: &str) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select count(*), count(distinct key)
+         from (
+             select key
+             from messaging.inbox_parked
+             where consumer = $1
+             order by key
+             limit $2
+         ) as parked",
+    )
+    .bind(consumer)
+    .bind(COUNTED)
+    .fetch_one(conn)
+    .await
 }
 
 fn read(row: &PgRow) -> sqlx::Result<Parked> {

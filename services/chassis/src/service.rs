@@ -25,14 +25,16 @@ use tonic::{
 use crate::{
     answering,
     config::Config,
-    consumer::{Consumer, Lag},
+    consumer::Consumer,
     database,
     doorbell::Doorbell,
     health, housekeeping,
     inbox::Inbox,
     metrics,
     operations::{Operations, Redrive},
+    parked,
     policy::Book,
+    progress::Progress,
     telemetry::Telemetry,
 };
 
@@ -53,7 +55,7 @@ pub struct Service {
     routes: Routes,
     answered: Vec<&'static str>,
     inbox: Option<Arc<dyn Redrive>>,
-    lag: Lag,
+    progress: Progress,
     consume: watch::Sender<bool>,
     tasks: Vec<Task>,
 }
@@ -93,7 +95,7 @@ impl Service {
             routes: Routes::default(),
             answered: Vec::new(),
             inbox: None,
-            lag: Lag::default(),
+            progress: Progress::default(),
             consume: watch::Sender::new(true),
             tasks: Vec::new(),
         })
@@ -144,9 +146,12 @@ impl Service {
             &self.config.kafka,
             options,
             batch_size,
-            self.lag.clone(),
+            self.progress.clone(),
             self.doorbell(),
         )?;
+        self.progress.show(&metrics::meter());
+        let parked = parked::watch(self.pool(), self.name, self.shutdown());
+        self.tasks.push(("what is parked", forever(parked)));
         let (on, shutdown) = (self.consume.subscribe(), self.shutdown());
         Ok(self.works("inbox", consumer.run(on, shutdown)))
     }
@@ -250,7 +255,7 @@ impl Service {
             service: self.name,
             pool: self.pool(),
             inbox: self.inbox.clone(),
-            lag: self.lag.clone(),
+            progress: self.progress.clone(),
             doorbell: self.doorbell(),
             consume: self.config.demo.then(|| self.consume.clone()),
         })

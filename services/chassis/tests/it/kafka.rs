@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{
-    consumer::{Consumer, Lag},
-    doorbell::Doorbell,
-    inbox::Record,
-};
+use chassis::{consumer::Consumer, doorbell::Doorbell, inbox::Record, progress::Progress};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -117,13 +113,22 @@ async fn send_all(records: Vec<Record>) {
 }
 
 fn consumer(diary: &Diary, group: &str, batch_size: usize) -> Consumer<Pages> {
+    consumer_with(diary, group, batch_size, Progress::default())
+}
+
+fn consumer_with(
+    diary: &Diary,
+    group: &str,
+    batch_size: usize,
+    progress: Progress,
+) -> Consumer<Pages> {
     Consumer::new(
         Arc::clone(&diary.inbox),
         group,
         &brokers(),
         diary.db.options.clone(),
         batch_size,
-        Lag::default(),
+        progress,
         Doorbell::default(),
     )
     .unwrap()
@@ -303,6 +308,34 @@ async fn a_consumer_that_is_switched_off_in_the_middle_of_a_batch_holds_no_locks
     stop.cancel();
     in_time(running).await.unwrap().unwrap();
     assert_eq!(diary.heard(a).await, ["a1", "a2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_consumer_that_is_switched_off_does_not_poll_and_its_age_says_so() {
+    let group = new_group("test.chassis.polls").await;
+    let diary = Diary::on_topic::<8>().await;
+    let progress = Progress::default();
+    let (switch, on) = watch::channel(false);
+    let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
+    let consumer = consumer_with(&diary, &group, 100, progress.clone());
+    let running = tasks.spawn(consumer.run(on, stop.clone()));
+    let age = async |is_so: fn(Duration) -> bool| {
+        in_time(async {
+            while !is_so(progress.since_poll()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    // librdkafka speaks every second to whoever polls.
+    for _ in 0..2 {
+        age(|age| age > Duration::from_secs(3)).await;
+        switch.send_replace(true);
+        age(|age| age < Duration::from_secs(1)).await;
+        switch.send_replace(false);
+    }
+    stop.cancel();
+    in_time(running).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

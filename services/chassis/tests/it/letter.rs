@@ -9,7 +9,7 @@ use proto::event::Event;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-const TOPICS: [&str; 8] = [
+const TOPICS: [&str; 9] = [
     "test.chassis.letters",
     "test.chassis.echoes",
     "test.chassis.rebalance",
@@ -18,6 +18,7 @@ const TOPICS: [&str; 8] = [
     "test.chassis.odd",
     "test.chassis.off",
     "test.chassis.away",
+    "test.chassis.polls",
 ];
 
 #[derive(Clone, PartialEq, Message, Serialize, Deserialize)]

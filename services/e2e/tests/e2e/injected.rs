@@ -15,7 +15,10 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-use crate::shop::{Shop, until};
+use crate::{
+    pages::until_metric,
+    shop::{Shop, until},
+};
 
 pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
@@ -80,6 +83,8 @@ pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
         });
         let first = parked.await?.into_iter().next().context("the first of two")?;
         assert!(first.reason.contains("ce_specversion"), "{}", first.reason);
+        until_metric(&shop, part, "inbox_parked", |parked| parked == 2.0).await?;
+        until_metric(&shop, part, "inbox_parked_keys", |keys| keys == 1.0).await?;
         let skip = SkipParkedRequest {
             key: stuck.clone(),
             parked_id: first.parked_id,
@@ -88,6 +93,9 @@ pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
         let answer = shop.operations(part)?.skip_parked(skip).await?.into_inner();
         assert_eq!(answer.handled, 1, "the one behind it was sound");
         assert!(parked_now(&shop, part, &stuck).await?);
+    }
+    for part in [Part::Products, Part::Delivery] {
+        until_metric(&shop, part, "inbox_parked", |parked| parked == 0.0).await?;
     }
     assert_eq!(shop.stock(&product).await?, 1);
     Ok(())

@@ -108,6 +108,7 @@ fn main() {
         stage.trial("orders_settle_after_kafka_was_down", outages::kafka),
         stage.trial("services_stop_in_time_while_kafka_is_down", outages::stop_without_kafka),
         stage.trial("orders_settle_after_postgres_was_restarted", outages::postgres),
+        stage.trial("a_consumer_that_is_stuck_is_seen_from_outside", outages::stuck_consumer),
         stage.trial(
             "orders_settle_after_every_service_was_killed_in_turn",
             outages::kill_everything_in_turn,

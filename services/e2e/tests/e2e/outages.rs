@@ -7,7 +7,10 @@ use local::Part;
 use proto::orders::v1::{Order, OrderState};
 use tonic::{Code, Status};
 
-use crate::shop::{Shop, request, until};
+use crate::{
+    pages::until_metric,
+    shop::{Shop, request, until},
+};
 
 const ORDERS: i64 = 50;
 /// The services' own, and a little for the process to end.
@@ -70,11 +73,39 @@ pub(crate) async fn postgres(shop: Shop) -> anyhow::Result<()> {
     shop.stack.sigterm(Part::Postgres).await?;
     let refused = shop.place(&product, 1).await.expect_err("there is no database to keep it");
     assert_eq!(refused.code(), Code::Unavailable);
+    let measured = [
+        (Part::Orders, "saga_measured"),
+        (Part::Orders, "inbox_measured"),
+        (Part::Delivery, "inbox_measured"),
+        (Part::Relay, "outbox_measured"),
+    ];
+    for (part, gauge) in measured {
+        until_metric(&shop, part, gauge, |measured| measured == 0.0).await?;
+    }
     shop.stack.start(Part::Postgres).await?;
+    for (part, gauge) in measured {
+        until_metric(&shop, part, gauge, |measured| measured >= 1.0).await?;
+    }
     let mut placed = before;
     // The connections of before are found dead one by one; a caller tries again on UNAVAILABLE.
     placed.extend(try_join_all((0..ORDERS / 2).map(|_| place_patiently(&shop, &product))).await?);
     all_confirmed(&shop, &product, &placed).await
+}
+
+/// A consumer that does not come back from a batch, and so does not poll: only how long that has been can say it.
+pub(crate) async fn stuck_consumer(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let age = "messaging_consumer_last_poll_age_seconds";
+    until_metric(&shop, Part::Products, age, |seconds| seconds < 2.0).await?;
+    let database = shop.database(Part::Products).await?;
+    let mut holder = database.begin().await?;
+    sqlx::query("lock table messaging.trail").execute(&mut *holder).await?;
+    let order = shop.place(&product, 1).await?;
+    until_metric(&shop, Part::Products, age, |seconds| seconds > 4.0).await?;
+    assert_eq!(shop.order(&order.order_id).await?.state(), OrderState::Pending);
+    holder.rollback().await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    until_metric(&shop, Part::Products, age, |seconds| seconds < 2.0).await
 }
 
 pub(crate) async fn kill_everything_in_turn(shop: Shop) -> anyhow::Result<()> {
