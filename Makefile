@@ -3,13 +3,14 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test bench bench-relay check check-rust check-deny check-proto reset clean
+.PHONY: help up demo events test bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
 TOOLS := $(abspath $(TARGET))/tools
 DENY := $(TOOLS)/bin/cargo-deny
 BUF := $(TOOLS)/node_modules/.bin/buf
+PROMTOOL := $(or $(shell command -v promtool),$(TOOLS)/promtool)
 
 DENY_VERSION := 0.20.2
 BUF_VERSION := 1.75.0
@@ -54,7 +55,7 @@ bench-relay: ## The relay against Debezium Server and the limits of this machine
 	cargo bench --locked -p outbox-relay --bench relay --no-run
 	$(SETTLE) infra --postgres-setting wal_level=logical -- cargo bench --locked -p outbox-relay --bench relay
 
-check: check-rust check-deny check-proto ## Formatting, lints, documentation, dependencies, protocol files
+check: check-rust check-deny check-proto check-alerts ## Formatting, lints, documentation, dependencies, protocol files, alarms
 
 check-rust:
 	@deploy/setup cc
@@ -74,6 +75,19 @@ check-deny: $(DENY)-$(DENY_VERSION)
 check-proto: $(BUF)-$(BUF_VERSION)
 	cd proto && $(BUF) lint
 	cd proto && $(BUF) build
+
+check-alerts: $(PROMTOOL)
+	$(PROMTOOL) check config deploy/prometheus/prometheus.yml deploy/prometheus/containers.yml
+	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml
+
+# Out of Debian's package, 19 MB; installed, that would start a server.
+$(TOOLS)/promtool:
+	@mkdir -p $(TOOLS)/prometheus
+	cd $(TOOLS)/prometheus && apt-get download prometheus \
+		|| { echo "promtool is missing: apt-get update, or install Prometheus" >&2; exit 1; }
+	dpkg-deb --fsys-tarfile $(TOOLS)/prometheus/prometheus_*.deb | tar --extract --to-stdout ./usr/bin/promtool > $@.new
+	@rm -r $(TOOLS)/prometheus
+	@chmod +x $@.new && mv $@.new $@
 
 $(DENY)-$(DENY_VERSION):
 	@deploy/setup cc

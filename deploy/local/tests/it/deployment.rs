@@ -216,6 +216,26 @@ fn prometheus_scrapes_every_process_where_it_listens() {
 }
 
 #[test]
+fn every_alarm_is_seen_to_fire_and_to_keep_quiet() {
+    let list = |value: &Value| value.as_sequence().cloned().unwrap_or_default();
+    let rules: Value = serde_yaml_ng::from_str(&read("prometheus/alerts.yml")).unwrap();
+    let groups = list(&rules["groups"]);
+    let alarms: BTreeSet<String> = groups
+        .iter()
+        .flat_map(|group| list(&group["rules"]))
+        .map(|rule| rule["alert"].as_str().unwrap().to_owned())
+        .collect();
+    let tests: Value = serde_yaml_ng::from_str(&read("prometheus/alerts_test.yml")).unwrap();
+    let cases = list(&tests["tests"]).into_iter().flat_map(|test| list(&test["alert_rule_test"]));
+    let (fire, keep_quiet): (Vec<_>, Vec<_>) =
+        cases.partition(|case| !list(&case["exp_alerts"]).is_empty());
+    for cases in [fire, keep_quiet] {
+        let seen = cases.iter().map(|case| case["alertname"].as_str().unwrap().to_owned());
+        assert_eq!(seen.collect::<BTreeSet<_>>(), alarms);
+    }
+}
+
+#[test]
 fn the_collectors_pipelines_consist_of_what_is_configured_and_keep_errors() {
     let collector: Value = serde_yaml_ng::from_str(&read("otel-collector.yaml")).unwrap();
     let pipeline = &collector["service"]["pipelines"]["traces"];
