@@ -37,6 +37,14 @@ pub struct Config {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
 
+    /// The OTLP collector that takes the metrics too, such as http://127.0.0.1:4317; none: /metrics alone.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")]
+    pub otlp_metrics_endpoint: Option<String>,
+
+    /// How often it gets them, in milliseconds.
+    #[arg(long, env = "OTEL_METRIC_EXPORT_INTERVAL", default_value_t = 60_000)]
+    pub metric_export_interval: u64,
+
     /// How the relay and its lease are named in the cursor; a random part is added.
     #[arg(long, env = "RELAY_NAME", default_value = "outbox-relay")]
     pub name: String,

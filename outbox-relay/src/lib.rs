@@ -59,6 +59,7 @@ pub mod metrics;
 pub mod spans;
 
 mod exporter;
+mod push;
 
 use std::{sync::Arc, time::Duration};
 
@@ -92,6 +93,7 @@ pub async fn start(config: Config) -> Result<(), Error> {
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let endpoint = config.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     let tracing = endpoint.map(Tracing::start).transpose()?;
+    let telemetry = Telemetry::start(&config)?;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
@@ -105,12 +107,15 @@ pub async fn start(config: Config) -> Result<(), Error> {
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        ended = run(config, listener, stop.clone()) => ended,
+        ended = relay(config, listener, &telemetry, stop.clone()) => ended,
         () = told => Ok(()),
     };
-    if let Some(tracing) = tracing {
-        tracing.shutdown().await;
-    }
+    let last_spans = async {
+        if let Some(tracing) = tracing {
+            tracing.shutdown().await;
+        }
+    };
+    tokio::join!(last_spans, telemetry.shutdown());
     ended
 }
 
@@ -123,7 +128,18 @@ pub async fn run(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let telemetry = Telemetry::new()?;
+    let telemetry = Telemetry::start(&config)?;
+    let ended = relay(config, listener, &telemetry, stop).await;
+    telemetry.shutdown().await;
+    ended
+}
+
+async fn relay(
+    config: Config,
+    listener: TcpListener,
+    telemetry: &Telemetry,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let board = Board::default();
     let config = Arc::new(config);
     let mut tasks = JoinSet::new();
@@ -142,7 +158,7 @@ pub async fn run(
             Ok(())
         });
     }
-    tasks.spawn(health::serve(listener, board, telemetry.registry, stop.clone()));
+    tasks.spawn(health::serve(listener, board, telemetry.registry.clone(), stop.clone()));
     wait(tasks, &stop, config.drain + GRACE).await
 }
 

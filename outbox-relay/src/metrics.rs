@@ -6,11 +6,18 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, Meter, MeterProvider},
 };
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
 use prometheus::Registry;
 use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::oneshot;
 
-use crate::{Error, shards::Shards, spans, verdict::Reason};
+use crate::{Config, Error, push, shards::Shards, spans, verdict::Reason};
+
+/// The last values are given up when the collector takes longer.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3);
 
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -45,13 +52,34 @@ impl Telemetry {
     /// # Errors
     /// When the exporter cannot be registered.
     pub fn new() -> Result<Self, Error> {
+        Self::with(Ok)
+    }
+
+    /// The same, for the configured collector too. Call it inside the Tokio runtime.
+    ///
+    /// # Errors
+    /// When the collector's endpoint is not a URL.
+    pub fn start(config: &Config) -> Result<Self, Error> {
+        let endpoint = config.otlp_metrics_endpoint.as_deref();
+        let every = Duration::from_millis(config.metric_export_interval);
+        Self::with(|builder| match endpoint.filter(|endpoint| !endpoint.is_empty()) {
+            Some(endpoint) => Ok(builder.with_reader(push::reader(endpoint, every)?)),
+            None => Ok(builder),
+        })
+    }
+
+    fn with(
+        readers: impl FnOnce(MeterProviderBuilder) -> Result<MeterProviderBuilder, Error>,
+    ) -> Result<Self, Error> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_target_info()
             .build()
             .map_err(|error| Error::Metrics(error.into()))?;
-        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let resource = Resource::builder().with_service_name("outbox-relay").build();
+        let builder = SdkMeterProvider::builder().with_reader(exporter).with_resource(resource);
+        let provider = readers(builder)?.build();
         provider
             .meter("outbox-relay")
             .u64_observable_counter("telemetry.spans.dropped")
@@ -59,6 +87,16 @@ impl Telemetry {
             .with_callback(|observer| observer.observe(spans::dropped(), &[]))
             .build();
         Ok(Self { registry, provider })
+    }
+
+    /// Sends the last values to the collector, if there is one, for at most some seconds.
+    pub async fn shutdown(self) {
+        let (done, sent) = oneshot::channel();
+        // It blocks for longer than we wait: on a thread of its own, which the end of the process does not wait for.
+        std::thread::spawn(move || done.send(self.provider.shutdown()));
+        if !matches!(tokio::time::timeout(LONGEST_SHUTDOWN, sent).await, Ok(Ok(Ok(())))) {
+            tracing::warn!("the last metrics were not delivered");
+        }
     }
 
     /// The instruments of one source.

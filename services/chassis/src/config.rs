@@ -79,6 +79,15 @@ pub struct Config {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
 
+    /// The OTLP collector that takes the metrics too, such as http://127.0.0.1:4317; none: /metrics alone. It is named by
+    /// itself, since not everyone who takes spans takes metrics.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")]
+    pub otlp_metrics_endpoint: Option<String>,
+
+    /// How often it gets them, in milliseconds.
+    #[arg(long, env = "OTEL_METRIC_EXPORT_INTERVAL", default_value_t = 60_000)]
+    pub metric_export_interval: u64,
+
     /// The names of the baggage entries that go on from calls to events and further calls, separated by commas; all
     /// others end here.
     #[arg(long, env = "BAGGAGE", value_delimiter = ',')]

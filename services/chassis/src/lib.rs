@@ -43,4 +43,5 @@ mod logs;
 mod measuring;
 mod metrics;
 mod operations;
+mod push;
 mod trace_context;

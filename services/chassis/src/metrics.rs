@@ -1,6 +1,6 @@
 //! The instruments of this process, and the page that Prometheus reads. Never an id as a label.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::{
     global,
@@ -8,6 +8,9 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use tokio::sync::oneshot;
+
+use crate::{config::Config, push};
 
 /// Up to ten seconds; OpenTelemetry's boundaries for durations, with finer ones below.
 const SECONDS: [f64; 15] =
@@ -16,6 +19,9 @@ const SECONDS: [f64; 15] =
 /// A saga may wait for hours for a service that is down.
 const SETTLING: [f64; 13] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86_400.0];
+
+/// The last values are given up when the collector takes longer.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3);
 
 /// What is counted and measured.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ pub(crate) struct Instruments {
     pub(crate) spans_dropped: Counter<u64>,
 }
 
-/// The instruments; they count into nothing until [`start`] was called.
+/// The instruments; they count into nothing until [`Metrics::start`] was called.
 pub(crate) fn instruments() -> &'static Instruments {
     static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
     INSTRUMENTS.get_or_init(|| {
@@ -99,23 +105,50 @@ pub(crate) fn instruments() -> &'static Instruments {
     })
 }
 
-/// Where further instruments are made, after [`start`].
+/// Where further instruments are made, after [`Metrics::start`].
 pub(crate) fn meter() -> Meter {
     global::meter("settle")
 }
 
-/// Starts counting; the registry is what `/metrics` shows.
-pub(crate) fn start(service: &'static str) -> anyhow::Result<Registry> {
-    let registry = Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
-    let resource = Resource::builder().with_service_name(service).build();
-    global::set_meter_provider(
-        SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build(),
-    );
-    // So that an alarm sees a zero before the first one.
-    let Instruments { duplicates, spans_dropped, .. } = instruments();
-    [duplicates, spans_dropped].into_iter().for_each(|counter| counter.add(0, &[]));
-    Ok(registry)
+/// What was started.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// What `/metrics` shows.
+    pub(crate) registry: Registry,
+    provider: SdkMeterProvider,
+}
+
+impl Metrics {
+    /// Starts counting, for `/metrics` and for the collector, if there is one. Call it inside the Tokio runtime.
+    /// Errors: the collector's endpoint is not a URL.
+    pub(crate) fn start(service: &'static str, config: &Config) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let exporter =
+            opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+        let resource = Resource::builder().with_service_name(service).build();
+        let mut builder = SdkMeterProvider::builder().with_reader(exporter).with_resource(resource);
+        let endpoint = config.otlp_metrics_endpoint.as_deref();
+        if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) {
+            let every = Duration::from_millis(config.metric_export_interval);
+            builder = builder.with_reader(push::reader(endpoint, every)?);
+        }
+        let provider = builder.build();
+        global::set_meter_provider(provider.clone());
+        // So that an alarm sees a zero before the first one.
+        let Instruments { duplicates, spans_dropped, .. } = instruments();
+        [duplicates, spans_dropped].into_iter().for_each(|counter| counter.add(0, &[]));
+        Ok(Self { registry, provider })
+    }
+
+    /// Sends the last values to the collector, if there is one, for at most some seconds.
+    pub(crate) async fn shutdown(self) {
+        let (done, sent) = oneshot::channel();
+        // It blocks for longer than we wait: on a thread of its own, which the end of the process does not wait for.
+        std::thread::spawn(move || done.send(self.provider.shutdown()));
+        if !matches!(tokio::time::timeout(LONGEST_SHUTDOWN, sent).await, Ok(Ok(Ok(())))) {
+            tracing::warn!("the last metrics were not delivered");
+        }
+    }
 }
 
 /// The page, in Prometheus' text format.

@@ -5,7 +5,6 @@ use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
-use prometheus::Registry;
 use sqlx::{PgPool, migrate::Migrator};
 use tokio::{
     net::TcpListener,
@@ -30,7 +29,7 @@ use crate::{
     doorbell::Doorbell,
     health, housekeeping,
     inbox::Inbox,
-    metrics,
+    metrics::{self, Metrics},
     operations::{Operations, Redrive},
     parked,
     policy::Book,
@@ -49,7 +48,7 @@ pub struct Service {
     config: Config,
     pool: PgPool,
     telemetry: Telemetry,
-    registry: Registry,
+    metrics: Metrics,
     shutdown: CancellationToken,
     doorbell: Doorbell,
     routes: Routes,
@@ -79,7 +78,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         config.check()?;
         let telemetry = Telemetry::start(name, &config)?;
-        let registry = metrics::start(name)?;
+        let metrics = Metrics::start(name, &config)?;
         let options = database::options(&config.database_url, name);
         let pool =
             database::open(options, config.database_connections, config.database_wait, migrations)
@@ -89,7 +88,7 @@ impl Service {
             config,
             pool,
             telemetry,
-            registry,
+            metrics,
             shutdown: CancellationToken::new(),
             doorbell: Doorbell::default(),
             routes: Routes::default(),
@@ -198,7 +197,7 @@ impl Service {
             tracing::warn!(limit = ?self.config.drain_limit, "cut off what had not ended in time");
             running.shutdown().await;
         }
-        self.telemetry.shutdown().await;
+        tokio::join!(self.telemetry.shutdown(), self.metrics.shutdown());
         ended
     }
 
@@ -232,7 +231,7 @@ impl Service {
             }),
         ));
         if let Some(http) = http {
-            let pages = health::pages(self.registry.clone(), readiness);
+            let pages = health::pages(self.metrics.registry.clone(), readiness);
             let shutdown = self.shutdown();
             let server =
                 axum::serve(http, pages).with_graceful_shutdown(shutdown.cancelled_owned());

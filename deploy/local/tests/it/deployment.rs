@@ -238,12 +238,14 @@ fn every_alarm_is_seen_to_fire_and_to_keep_quiet() {
 #[test]
 fn the_collectors_pipelines_consist_of_what_is_configured_and_keep_errors() {
     let collector: Value = serde_yaml_ng::from_str(&read("otel-collector.yaml")).unwrap();
-    let pipeline = &collector["service"]["pipelines"]["traces"];
-    for kind in ["receivers", "processors", "exporters"] {
-        let used = words(&pipeline[kind]);
-        assert!(!used.is_empty(), "{kind}");
-        for name in used {
-            assert!(collector[kind].get(&name).is_some(), "{kind} have no {name}");
+    for signal in ["traces", "metrics"] {
+        let pipeline = &collector["service"]["pipelines"][signal];
+        for kind in ["receivers", "processors", "exporters"] {
+            let used = words(&pipeline[kind]);
+            assert!(!used.is_empty(), "{signal}: {kind}");
+            for name in used {
+                assert!(collector[kind].get(&name).is_some(), "{kind} have no {name}");
+            }
         }
     }
     let policies = collector["processors"]["tail_sampling"]["policies"].as_sequence().unwrap();

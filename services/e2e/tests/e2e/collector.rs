@@ -1,15 +1,21 @@
-//! An OTLP collector inside the test: real programs export to it, and it keeps every span. Where there is a Jaeger, that has
-//! them too, and its answers are what is shown.
+//! An OTLP collector inside the test: real programs export to it, and it keeps every span, and which metrics there are. Where
+//! there is a Jaeger, that has the spans too, and its answers are what is shown.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{ResourceSpans, Span, span::SpanKind, status::StatusCode},
@@ -51,6 +57,8 @@ impl Seen {
 }
 
 type Traces = Arc<Mutex<HashMap<String, Vec<Seen>>>>;
+/// The names, by service.
+type Metrics = Arc<Mutex<HashMap<String, BTreeSet<String>>>>;
 
 /// The collector; it listens until it is dropped.
 #[derive(Debug)]
@@ -58,6 +66,7 @@ pub(crate) struct Collector {
     pub(crate) endpoint: String,
     traces: Traces,
     jaeger: Option<Jaeger>,
+    metrics: Metrics,
     compared: Mutex<HashMap<String, String>>,
     server: AbortHandle,
 }
@@ -74,18 +83,33 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let traces = Traces::default();
-        let jaeger = Jaeger::named()?;
-        let sink = Sink { traces: Arc::clone(&traces), jaeger: jaeger.clone() };
-        let service = TraceServiceServer::new(sink);
+        let (metrics, jaeger) = (Metrics::default(), Jaeger::named()?);
+        let sink = Sink {
+            traces: Arc::clone(&traces),
+            metrics: Arc::clone(&metrics),
+            jaeger: jaeger.clone(),
+        };
         let serving = Server::builder()
-            .add_service(service)
+            .add_service(TraceServiceServer::new(sink.clone()))
+            .add_service(MetricsServiceServer::new(sink))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         #[expect(
             clippy::disallowed_methods,
             reason = "it is aborted when the collector is dropped"
         )]
         let server = tokio::spawn(serving).abort_handle();
-        Ok(Self { endpoint, traces, jaeger, compared: Mutex::default(), server })
+        Ok(Self { endpoint, traces, metrics, jaeger, compared: Mutex::default(), server })
+    }
+
+    /// The names of a service's metrics, as many as have arrived.
+    pub(crate) fn metrics(&self, service: &str) -> BTreeSet<String> {
+        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.get(service).cloned().unwrap_or_default()
+    }
+
+    /// Forgets the metrics that have arrived.
+    pub(crate) fn forget_metrics(&self) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The spans of a trace, as many as have arrived.
@@ -125,9 +149,28 @@ impl Collector {
     }
 }
 
+#[derive(Clone)]
 struct Sink {
     traces: Traces,
+    metrics: Metrics,
     jaeger: Option<Jaeger>,
+}
+
+#[tonic::async_trait]
+impl MetricsService for Sink {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        for resource in request.into_inner().resource_metrics {
+            let of = resource.resource.map(|it| attributes(it.attributes)).unwrap_or_default();
+            let service = of.get("service.name").cloned().unwrap_or_default();
+            let given = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            metrics.entry(service).or_default().extend(given.map(|metric| metric.name));
+        }
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

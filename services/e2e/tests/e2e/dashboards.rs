@@ -15,7 +15,7 @@ use proto::orders::v1::OrderState;
 
 use crate::{
     pages::page,
-    shop::{Shop, until},
+    shop::{Shop, trace_to, until},
 };
 
 /// What Prometheus adds to a series, and what it measures itself.
@@ -41,6 +41,59 @@ pub(crate) async fn names(shop: Shop) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A collector gets what Prometheus does, by OpenTelemetry's names.
+pub(crate) async fn pushed(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(1).await?;
+    let order = shop.place(&product, 1).await?;
+    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    shop.collector.forget_metrics();
+    for (part, service) in [
+        (Part::Orders, "orders"),
+        (Part::Products, "products"),
+        (Part::Delivery, "delivery"),
+        (Part::Relay, "outbox-relay"),
+    ] {
+        until(&format!("{service} has pushed everything"), async || {
+            let pulled = families(&page(&shop, part, "/metrics").await?);
+            let pushed = shop.collector.metrics(service);
+            let pushed: BTreeSet<_> = pushed.iter().map(|name| name.replace('.', "_")).collect();
+            ensure!(!pulled.is_empty() && pulled == pushed, "{pulled:?}, but {pushed:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Whoever exports once an hour does so at his end, too.
+pub(crate) async fn pushed_at_the_end(shop: Shop) -> anyhow::Result<()> {
+    let parts = [(Part::Delivery, "delivery"), (Part::Relay, "outbox-relay")];
+    for (part, service) in parts {
+        shop.stack.set_env(part, "OTEL_METRIC_EXPORT_INTERVAL", "3600000");
+        ensure!(shop.stack.sigterm(part).await?.success());
+        shop.stack.start(part).await?;
+        shop.collector.forget_metrics();
+        ensure!(shop.stack.sigterm(part).await?.success());
+        ensure!(!shop.collector.metrics(service).is_empty(), "{service} has pushed nothing");
+    }
+    trace_to(&shop.stack, &shop.collector.endpoint);
+    for (part, _) in parts {
+        shop.stack.start(part).await?;
+    }
+    Ok(())
+}
+
+/// The metrics of a page, without the units and the word that Prometheus' names end in.
+fn families(page: &str) -> BTreeSet<String> {
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = types.filter_map(|line| line.split(' ').next());
+    let bare = |name: &str| {
+        let name = name.trim_end_matches("_total").trim_end_matches("_seconds");
+        name.trim_end_matches("_bytes").to_owned()
+    };
+    names.filter(|name| *name != "target_info").map(bare).collect()
 }
 
 /// By file, what is asked of Prometheus.

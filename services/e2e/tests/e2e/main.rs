@@ -134,6 +134,8 @@ fn main() {
             .trial("the_trace_of_an_order_is_in_the_jaeger_of_settle_up", |_| jaeger::of_its_own())
             .with_ignored_flag(!jaeger::can_be_started()),
         stage.trial("alarms_and_dashboards_name_what_is_measured", dashboards::names),
+        stage.trial("a_collector_gets_the_metrics_that_prometheus_does", dashboards::pushed),
+        stage.trial("a_collector_gets_the_last_metrics_at_the_end", dashboards::pushed_at_the_end),
         stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
     ];

@@ -284,10 +284,12 @@ pub(crate) async fn settle(
     Ok((out, error))
 }
 
-/// Sends the spans of all programs there, from their next start on, and soon.
+/// Sends the spans and the metrics of all programs there, from their next start on, and soon.
 pub(crate) fn trace_to(stack: &Stack, endpoint: &str) {
     for part in SERVICES.into_iter().chain([Part::Relay]) {
         stack.set_env(part, "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        stack.set_env(part, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint);
+        stack.set_env(part, "OTEL_METRIC_EXPORT_INTERVAL", "1000");
         stack.set_env(part, "OTEL_BSP_SCHEDULE_DELAY", "50");
     }
 }
