@@ -1,35 +1,20 @@
 //! Where spans go: a bounded queue in front of an OTLP collector. What finds no room, or no collector, is dropped and
 //! counted; shipping never waits for it.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use opentelemetry_proto::{
-    tonic::{
-        collector::trace::v1::{
-            ExportTraceServiceRequest, trace_service_client::TraceServiceClient,
-        },
-        resource::v1 as proto_resource,
-        trace::v1::{ResourceSpans, ScopeSpans},
-    },
-    transform::common::tonic::ResourceAttributesWithSchema,
-};
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
-    error::{OTelSdkError, OTelSdkResult},
+    error::OTelSdkResult,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter},
 };
-use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
 
 use crate::Error;
 
 /// The spans of some thousand rows; further ones are not even built.
 const LONGEST_QUEUE: usize = 16_384;
-
-/// How long the collector may take to answer.
-const LONGEST_EXPORT: Duration = Duration::from_secs(10);
 
 /// How many spans wait to be sent.
 #[derive(Debug)]
@@ -86,18 +71,16 @@ impl Queue {
     }
 }
 
-/// Sends to the collector at `endpoint`. Call it inside the Tokio runtime.
+/// Sends to the collector at `endpoint`, as the other `OTEL_EXPORTER_OTLP_*` variables say. Call it inside the Tokio
+/// runtime.
 ///
 /// # Errors
-/// When the endpoint is not a URL.
+/// When the endpoint is not a URL, or no authorities are known that could vouch for it.
 pub(crate) fn provider(endpoint: &str, queue: &'static Queue) -> Result<SdkTracerProvider, Error> {
-    let channel = Channel::from_shared(endpoint.to_owned())
-        .map_err(|error| Error::Spans(error.into()))?
-        .timeout(LONGEST_EXPORT)
-        .connect_lazy();
-    let client = TraceServiceClient::new(channel);
+    let exporter = aimed(opentelemetry_otlp::SpanExporter::builder().with_tonic(), endpoint)?;
+    let inner = exporter.build().map_err(|error| Error::Spans(error.into()))?;
+    let collector = Collector { inner, queue };
     let config = BatchConfigBuilder::default().with_max_queue_size(LONGEST_QUEUE).build();
-    let collector = Collector { client, resource: None, queue };
     let processor = BatchSpanProcessor::builder(collector).with_batch_config(config).build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(processor)
@@ -105,41 +88,38 @@ pub(crate) fn provider(endpoint: &str, queue: &'static Queue) -> Result<SdkTrace
         .build())
 }
 
-/// The collector, which may be away: that is said once, not with every batch. Batches go out as they are: the published
-/// exporter copies each of them twice first, which took half of a span's cost.
-#[derive(Debug)]
-struct Collector {
-    client: TraceServiceClient<Channel>,
-    resource: Option<proto_resource::Resource>,
-    queue: &'static Queue,
+/// Aims an exporter at a collector.
+pub(crate) fn aimed<E: WithExportConfig + WithTonicConfig>(
+    exporter: E,
+    endpoint: &str,
+) -> Result<E, Error> {
+    let exporter = exporter.with_endpoint(endpoint);
+    match endpoint.split_once("://") {
+        Some(("http", _)) => Ok(exporter),
+        Some(("https", _)) => {
+            Ok(exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots()))
+        }
+        _ => Err(Error::Spans(format!("{endpoint:?} is neither http:// nor https://").into())),
+    }
 }
 
-impl Collector {
-    fn request(&self, batch: Vec<SpanData>) -> ExportTraceServiceRequest {
-        let scope = batch.first().map(|span| (&span.instrumentation_scope, None).into());
-        let spans = batch.into_iter().map(Into::into).collect();
-        let scope_spans = vec![ScopeSpans { scope, spans, schema_url: String::new() }];
-        let resource = self.resource.clone();
-        let resource_spans =
-            vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }];
-        ExportTraceServiceRequest { resource_spans }
-    }
+/// The collector, which may be away: that is said once, not with every batch.
+#[derive(Debug)]
+struct Collector {
+    inner: opentelemetry_otlp::SpanExporter,
+    queue: &'static Queue,
 }
 
 impl SpanExporter for Collector {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        let answer = self.client.clone().export(self.request(batch)).await;
-        let result =
-            answer.map(drop).map_err(|status| OTelSdkError::InternalFailure(status.to_string()));
+        let result = self.inner.export(batch).await;
         self.queue.sent(count, &result);
         Ok(())
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        let ResourceAttributesWithSchema { attributes, .. } = resource.into();
-        let attributes = attributes.0;
-        self.resource = Some(proto_resource::Resource { attributes, ..Default::default() });
+        self.inner.set_resource(resource);
     }
 }
 
@@ -155,5 +135,15 @@ mod tests {
         assert_eq!(queue.dropped(), (1_000_000 - LONGEST_QUEUE) as u64);
         queue.sent(512, &Ok(()));
         assert_eq!((0..1_000).filter(|_| queue.takes_one()).count(), 512);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_url_is_refused() {
+        static QUEUE: Queue = Queue::new();
+        for endpoint in
+            ["127.0.0.1:4317", "http//127.0.0.1:4317", "ftp://a", "http://a b", "https://"]
+        {
+            assert!(provider(endpoint, &QUEUE).is_err(), "{endpoint}");
+        }
     }
 }

@@ -75,7 +75,9 @@ pub struct Config {
     #[arg(long, env = "LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 
-    /// The OTLP collector that takes the spans, such as http://127.0.0.1:4317; none: no spans.
+    /// The OTLP collector that takes the spans, such as http://127.0.0.1:4317; none: no spans. With https:// it needs a
+    /// certificate of the system's authorities, or of those in SSL_CERT_FILE. OTEL_EXPORTER_OTLP_HEADERS,
+    /// OTEL_EXPORTER_OTLP_COMPRESSION (gzip) and OTEL_EXPORTER_OTLP_TIMEOUT (ms) say how it is called.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
 

@@ -7,25 +7,16 @@ use std::{
 };
 
 use opentelemetry::Context;
-use opentelemetry_proto::{
-    tonic::{
-        collector::trace::v1::{
-            ExportTraceServiceRequest, trace_service_client::TraceServiceClient,
-        },
-        resource::v1 as proto_resource,
-        trace::v1::{ResourceSpans, ScopeSpans},
-    },
-    transform::common::tonic::ResourceAttributesWithSchema,
-};
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
-    error::{OTelSdkError, OTelSdkResult},
+    error::OTelSdkResult,
     trace::{
         BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
         SpanProcessor,
     },
 };
-use tonic::transport::Channel;
+use tonic::transport::ClientTlsConfig;
 
 use crate::metrics;
 
@@ -34,9 +25,6 @@ const LONGEST_QUEUE: usize = 16_384;
 
 /// As many as one transaction may serve.
 const MOST_LINKS: u32 = 1024;
-
-/// How long the collector may take to answer.
-const LONGEST_EXPORT: Duration = Duration::from_secs(10);
 
 /// How many spans wait to be sent.
 #[derive(Debug)]
@@ -78,23 +66,37 @@ fn lost(count: usize) {
     metrics::instruments().spans_dropped.add(count as u64, &[]);
 }
 
-/// Sends to the collector at `endpoint`. Call it inside the Tokio runtime. Errors: the endpoint is not a URL.
+/// Sends to the collector at `endpoint`, as the other `OTEL_EXPORTER_OTLP_*` variables say. Call it inside the Tokio
+/// runtime. Errors: the endpoint is not a URL, or no authorities are known that could vouch for it.
 pub(crate) fn provider(
     service: &'static str,
     endpoint: &str,
     queue: &'static Queue,
 ) -> anyhow::Result<SdkTracerProvider> {
-    let channel = Channel::from_shared(endpoint.to_owned())?.timeout(LONGEST_EXPORT).connect_lazy();
-    let client = TraceServiceClient::new(channel);
+    let exporter = aimed(opentelemetry_otlp::SpanExporter::builder().with_tonic(), endpoint)?;
+    let collector = Collector { inner: exporter.build()?, queue };
     let config = BatchConfigBuilder::default().with_max_queue_size(LONGEST_QUEUE).build();
-    let inner = BatchSpanProcessor::builder(Collector { client, resource: None, queue })
-        .with_batch_config(config)
-        .build();
+    let inner = BatchSpanProcessor::builder(collector).with_batch_config(config).build();
     Ok(SdkTracerProvider::builder()
         .with_span_processor(Bounded { inner, queue })
         .with_max_links_per_span(MOST_LINKS)
         .with_resource(Resource::builder().with_service_name(service).build())
         .build())
+}
+
+/// Aims an exporter at a collector. Errors: that is no URL.
+pub(crate) fn aimed<E: WithExportConfig + WithTonicConfig>(
+    exporter: E,
+    endpoint: &str,
+) -> anyhow::Result<E> {
+    let exporter = exporter.with_endpoint(endpoint);
+    match endpoint.split_once("://") {
+        Some(("http", _)) => Ok(exporter),
+        Some(("https", _)) => {
+            Ok(exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots()))
+        }
+        _ => anyhow::bail!("the OTLP endpoint {endpoint:?} is neither http:// nor https://"),
+    }
 }
 
 /// Lets in what there is room for.
@@ -129,41 +131,23 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// The collector, which may be away: that is said once, not with every batch. Batches go out as they are: the published
-/// exporter copies each of them twice first, which took half of a span's cost.
+/// The collector, which may be away: that is said once, not with every batch.
 #[derive(Debug)]
 struct Collector {
-    client: TraceServiceClient<Channel>,
-    resource: Option<proto_resource::Resource>,
+    inner: opentelemetry_otlp::SpanExporter,
     queue: &'static Queue,
-}
-
-impl Collector {
-    fn request(&self, batch: Vec<SpanData>) -> ExportTraceServiceRequest {
-        let scope = batch.first().map(|span| (&span.instrumentation_scope, None).into());
-        let spans = batch.into_iter().map(Into::into).collect();
-        let scope_spans = vec![ScopeSpans { scope, spans, schema_url: String::new() }];
-        let resource = self.resource.clone();
-        let resource_spans =
-            vec![ResourceSpans { resource, scope_spans, schema_url: String::new() }];
-        ExportTraceServiceRequest { resource_spans }
-    }
 }
 
 impl SpanExporter for Collector {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        let answer = self.client.clone().export(self.request(batch)).await;
-        let result =
-            answer.map(drop).map_err(|status| OTelSdkError::InternalFailure(status.to_string()));
+        let result = self.inner.export(batch).await;
         self.queue.sent(count, &result);
         Ok(())
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        let ResourceAttributesWithSchema { attributes, .. } = resource.into();
-        let attributes = attributes.0;
-        self.resource = Some(proto_resource::Resource { attributes, ..Default::default() });
+        self.inner.set_resource(resource);
     }
 }
 
@@ -178,5 +162,15 @@ mod tests {
         assert!(!queue.has_room());
         queue.sent(512, &Ok(()));
         assert!(queue.has_room());
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_url_is_refused() {
+        static QUEUE: Queue = Queue::new();
+        for endpoint in
+            ["127.0.0.1:4317", "http//127.0.0.1:4317", "ftp://a", "http://a b", "https://"]
+        {
+            assert!(provider("it", endpoint, &QUEUE).is_err(), "{endpoint}");
+        }
     }
 }

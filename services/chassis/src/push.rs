@@ -6,37 +6,32 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient,
-};
+use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
-use tonic::transport::Channel;
 
-/// How long the collector may take to answer.
-const LONGEST_EXPORT: Duration = Duration::from_secs(10);
+use crate::exporter;
 
 /// Sends to the collector at `endpoint`, every so often. Call it inside the Tokio runtime. Errors: the endpoint is not a URL.
 pub(crate) fn reader(endpoint: &str, every: Duration) -> anyhow::Result<PeriodicReader<Collector>> {
-    let channel = Channel::from_shared(endpoint.to_owned())?.timeout(LONGEST_EXPORT).connect_lazy();
-    let collector =
-        Collector { client: MetricsServiceClient::new(channel), away: AtomicBool::new(false) };
+    let exporter = exporter::aimed(MetricExporter::builder().with_tonic(), endpoint)?;
+    let inner = exporter.build()?;
+    let collector = Collector { inner, away: AtomicBool::new(false) };
     Ok(PeriodicReader::builder(collector).with_interval(every).build())
 }
 
 /// The collector.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    client: MetricsServiceClient<Channel>,
+    inner: MetricExporter,
     away: AtomicBool,
 }
 
 impl PushMetricExporter for Collector {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let request = ExportMetricsServiceRequest::from(metrics);
-        match self.client.clone().export(request).await {
+        match self.inner.export(metrics).await {
             Ok(_) if self.away.swap(false, Relaxed) => {
                 tracing::info!("metrics are collected again")
             }
@@ -50,14 +45,14 @@ impl PushMetricExporter for Collector {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+        self.inner.force_flush()
     }
 
-    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
-        Ok(())
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
     }
 
     fn temporality(&self) -> Temporality {
-        Temporality::Cumulative
+        self.inner.temporality()
     }
 }

@@ -23,7 +23,10 @@ use opentelemetry_proto::tonic::{
 use tokio::{net::TcpListener, task::AbortHandle};
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    codec::CompressionEncoding,
+    metadata::MetadataMap,
+    service::InterceptorLayer,
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
 use crate::jaeger::Jaeger;
@@ -80,8 +83,29 @@ impl Drop for Collector {
 impl Collector {
     /// Listens on a free port.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::listen(Server::builder(), |_| true, "http").await
+    }
+
+    /// Takes only what comes encrypted for localhost, compressed, and with this `authorization`. Its certificate too.
+    pub(crate) async fn guarded(authorization: &'static str) -> anyhow::Result<(Self, String)> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        let certificate = made.cert.pem();
+        let identity = Identity::from_pem(&certificate, made.signing_key.serialize_pem());
+        let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
+        let is_welcome = move |metadata: &MetadataMap| {
+            let has = |name, value| metadata.get(name).is_some_and(|given| given == value);
+            has("authorization", authorization) && has("grpc-encoding", "gzip")
+        };
+        Ok((Self::listen(server, is_welcome, "https").await?, certificate))
+    }
+
+    async fn listen(
+        server: Server,
+        is_welcome: impl Fn(&MetadataMap) -> bool + Clone + Send + Sync + 'static,
+        scheme: &str,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
+        let endpoint = format!("{scheme}://localhost:{}", listener.local_addr()?.port());
         let traces = Traces::default();
         let (metrics, jaeger) = (Metrics::default(), Jaeger::named()?);
         let sink = Sink {
@@ -89,8 +113,15 @@ impl Collector {
             metrics: Arc::clone(&metrics),
             jaeger: jaeger.clone(),
         };
-        let serving = Server::builder()
-            .add_service(TraceServiceServer::new(sink.clone()))
+        let check = move |request: Request<()>| {
+            let refused = || Status::unauthenticated("not welcome");
+            is_welcome(request.metadata()).then_some(request).ok_or_else(refused)
+        };
+        let traced =
+            TraceServiceServer::new(sink.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let serving = server
+            .layer(InterceptorLayer::new(check))
+            .add_service(traced)
             .add_service(MetricsServiceServer::new(sink))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         #[expect(

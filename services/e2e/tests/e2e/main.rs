@@ -130,6 +130,10 @@ fn main() {
         stage.trial("the_trace_of_a_stream_names_its_end", traces::streams),
         stage.trial("the_trace_of_nothing_compared_has_changed_since", traces::nothing_more_came),
         stage.trial("programs_run_and_stop_without_a_collector", traces::no_collector),
+        stage.trial(
+            "traces_go_encrypted_compressed_and_with_headers_to_a_collector",
+            traces::guarded_collector,
+        ),
         stage
             .trial("the_trace_of_an_order_is_in_the_jaeger_of_settle_up", |_| jaeger::of_its_own())
             .with_ignored_flag(!jaeger::can_be_started()),

@@ -17,7 +17,7 @@ use tonic::{Request, metadata::MetadataMap, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
-    collector::Seen,
+    collector::{Collector, Seen},
     injected::{Sender, headers, headers_of},
     pages::page,
     shop::{Shop, request, trace_to, until},
@@ -355,14 +355,17 @@ pub(crate) async fn is_in_the_log(
     Ok(())
 }
 
-/// A collector that answers nothing, and one that is not there, cost the spans and nothing else.
+/// A collector that answers nothing, one that is not waited for, and one that is not there, cost the spans and nothing
+/// else.
 pub(crate) async fn no_collector(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
-    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let silent = (format!("http://{}", silent.local_addr()?), silent);
-    for endpoint in [silent.0.as_str(), "http://127.0.0.1:1"] {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let silent = format!("http://{}", listener.local_addr()?);
+    for (endpoint, timeout) in [(silent.as_str(), ""), (&silent, "200"), ("http://127.0.0.1:1", "")]
+    {
         trace_to(&shop.stack, endpoint);
         for part in [Part::Orders, Part::Relay] {
+            shop.stack.set_env(part, "OTEL_EXPORTER_OTLP_TIMEOUT", timeout);
             assert!(shop.stack.sigterm(part).await?.success());
             shop.stack.start(part).await?;
         }
@@ -370,17 +373,55 @@ pub(crate) async fn no_collector(shop: Shop) -> anyhow::Result<()> {
         shop.until_order(&order.order_id, OrderState::Confirmed).await?;
         for part in [Part::Orders, Part::Relay] {
             // A silent one has them until it is given up.
-            if endpoint != silent.0 {
+            if (endpoint, timeout) != (&silent, "") {
                 counts_dropped_spans(&shop, part).await?;
             }
             let asked = Instant::now();
             assert!(shop.stack.sigterm(part).await?.success());
             let took = asked.elapsed();
             assert!(took < Duration::from_secs(8), "{part:?} took {took:?}");
+            shop.stack.set_env(part, "OTEL_EXPORTER_OTLP_TIMEOUT", "");
         }
         trace_to(&shop.stack, &shop.collector.endpoint);
         shop.stack.start(Part::Orders).await?;
         shop.stack.start(Part::Relay).await?;
+    }
+    Ok(())
+}
+
+/// Services and relay reach a collector as the standard variables say.
+pub(crate) async fn guarded_collector(shop: Shop) -> anyhow::Result<()> {
+    let (collector, certificate) = Collector::guarded("Bearer it").await?;
+    let file = shop.stack.dir().path().join("collector.pem");
+    std::fs::write(&file, certificate)?;
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20it"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("SSL_CERT_FILE", file.to_str().context("a path in plain text")?),
+    ];
+    let parts = [Part::Orders, Part::Relay];
+    for part in parts {
+        settings.iter().for_each(|(name, value)| shop.stack.set_env(part, *name, *value));
+        shop.stack.sigterm(part).await?;
+        shop.stack.start(part).await?;
+    }
+    let product = shop.product(5).await?;
+    shop.place(&product, 1).await?;
+    for service in ["orders", "outbox-relay"] {
+        until(&format!("spans of {service} came to the guarded collector"), async || {
+            let found = collector.find(|span| span.service == service).await?;
+            ensure!(!found.is_empty());
+            Ok(())
+        })
+        .await?;
+    }
+    for part in parts {
+        // SSL_CERT_FILE stays: nothing else is encrypted here.
+        settings[1..3].iter().for_each(|(name, _)| shop.stack.set_env(part, *name, ""));
+        trace_to(&shop.stack, &shop.collector.endpoint);
+        shop.stack.sigterm(part).await?;
+        shop.stack.start(part).await?;
     }
     Ok(())
 }
