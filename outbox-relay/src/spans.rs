@@ -3,14 +3,15 @@
 //! trace is sampled. The trace context in the event's headers goes on unchanged.
 
 use std::{
+    cell::LazyCell,
     collections::HashMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use chrono::{DateTime, Utc};
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, Value,
     propagation::{Extractor, TextMapPropagator},
     trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind, TraceContextExt, TracerProvider},
 };
@@ -115,31 +116,33 @@ struct Way<'a, H> {
 impl<H: Headers> Way<'_, H> {
     fn draw(&self, tracer: &SdkTracer) {
         let age = self.delivered_at.duration_since(self.created_at).unwrap_or_default();
-        let above = Context::new();
+        let (above, common) = (Context::new(), LazyCell::new(|| self.attributes()));
         if age > LONGEST_TRACE {
             // The wait is too long to draw.
-            end(tracer, &above, self.delivered_at, || self.sending());
+            end(tracer, &above, self.delivered_at, || self.sending(common.to_vec()));
         } else {
             let above = above.with_remote_span_context(self.created.clone());
-            end(tracer, &above, self.sent_at, || self.waiting());
-            end(tracer, &above, self.delivered_at, || self.sending());
+            end(tracer, &above, self.sent_at, || self.waiting(common.to_vec()));
+            end(tracer, &above, self.delivered_at, || self.sending(common.to_vec()));
         }
     }
 
-    fn waiting(&self) -> SpanBuilder {
+    fn waiting(&self, attributes: Vec<KeyValue>) -> SpanBuilder {
         SpanBuilder::from_name("outbox wait")
             .with_kind(SpanKind::Internal)
             .with_start_time(self.created_at.min(self.sent_at))
-            .with_attributes(self.attributes())
+            .with_attributes(attributes)
     }
 
-    fn sending(&self) -> SpanBuilder {
+    fn sending(&self, mut attributes: Vec<KeyValue>) -> SpanBuilder {
         let message = self.message;
-        let mut attributes = self.attributes();
         attributes.extend([
             KeyValue::new("messaging.operation.name", "send"),
             KeyValue::new("messaging.operation.type", "send"),
-            KeyValue::new("messaging.destination.partition.id", message.partition().to_string()),
+            KeyValue::new(
+                "messaging.destination.partition.id",
+                text(&message.partition().to_string()),
+            ),
             KeyValue::new("messaging.kafka.offset", message.offset()),
         ]);
         SpanBuilder::from_name(format!("send {}", message.topic()))
@@ -149,11 +152,11 @@ impl<H: Headers> Way<'_, H> {
             .with_links(vec![Link::with_context(self.created.clone())])
     }
 
+    /// What both spans say.
     fn attributes(&self) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(9);
         attributes.push(KeyValue::new("messaging.system", "kafka"));
-        attributes
-            .push(KeyValue::new("messaging.destination.name", self.message.topic().to_owned()));
+        attributes.push(KeyValue::new("messaging.destination.name", text(self.message.topic())));
         for header in self.headers.iter() {
             let attribute = match header.key {
                 "ce_id" => "cloudevents.event_id",
@@ -161,12 +164,17 @@ impl<H: Headers> Way<'_, H> {
                 "ce_correlationid" => "messaging.message.conversation_id",
                 _ => continue,
             };
-            if let Some(text) = header.value.and_then(|value| str::from_utf8(value).ok()) {
-                attributes.push(KeyValue::new(attribute, text.to_owned()));
+            if let Some(value) = header.value.and_then(|value| str::from_utf8(value).ok()) {
+                attributes.push(KeyValue::new(attribute, text(value)));
             }
         }
         attributes
     }
+}
+
+/// Shared, not copied, when the exporter copies its span.
+fn text(value: &str) -> Value {
+    Arc::<str>::from(value).into()
 }
 
 /// A whole span, if there is room for it and the sampler wants it.

@@ -31,6 +31,7 @@ pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+mod allocator;
 mod answered;
 mod answering;
 mod batch;

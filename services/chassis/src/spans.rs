@@ -12,12 +12,12 @@
 
 use std::{
     fmt::Display,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use opentelemetry::{
-    Context, KeyValue,
+    Context, KeyValue, Value,
     trace::{Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_sdk::trace::SdkTracer;
@@ -194,8 +194,8 @@ pub fn timer(name: &'static str, order_id: Uuid) -> TraceContext {
 pub(crate) fn create(topic: &'static str, event_type: &str, event_id: Uuid, cause: &Cause) -> Span {
     Span::start(&cause.trace, || {
         let mut attributes = messaging("create", topic);
-        attributes.push(KeyValue::new("cloudevents.event_id", event_id.to_string()));
-        attributes.push(KeyValue::new("cloudevents.event_type", event_type.to_owned()));
+        attributes.push(KeyValue::new("cloudevents.event_id", uuid(event_id)));
+        attributes.push(KeyValue::new("cloudevents.event_type", text(event_type)));
         attributes.extend(cause.correlation_id.map(conversation));
         builder(format!("create {topic}"), SpanKind::Producer, attributes)
     })
@@ -276,14 +276,14 @@ fn builder(
 }
 
 fn called(method: &str) -> Vec<KeyValue> {
-    vec![KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", method.to_owned())]
+    vec![KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", text(method))]
 }
 
-fn messaging(operation: &'static str, topic: &str) -> Vec<KeyValue> {
+fn messaging(operation: &'static str, topic: impl Into<Value>) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(12);
     attributes.push(KeyValue::new("messaging.system", "kafka"));
     attributes.push(KeyValue::new("messaging.operation.name", operation));
-    attributes.push(KeyValue::new("messaging.destination.name", topic.to_owned()));
+    attributes.push(KeyValue::new("messaging.destination.name", topic));
     if matches!(operation, "create" | "process") {
         attributes.push(KeyValue::new("messaging.operation.type", operation));
     }
@@ -292,10 +292,12 @@ fn messaging(operation: &'static str, topic: &str) -> Vec<KeyValue> {
 
 /// As far as the headers can be read at all.
 fn received(operation: &'static str, record: &Record, group: &'static str) -> Vec<KeyValue> {
-    let mut attributes = messaging(operation, &record.topic);
+    let mut attributes = messaging(operation, text(&record.topic));
     attributes.push(KeyValue::new("messaging.consumer.group.name", group));
-    attributes
-        .push(KeyValue::new("messaging.destination.partition.id", record.partition.to_string()));
+    attributes.push(KeyValue::new(
+        "messaging.destination.partition.id",
+        text(&record.partition.to_string()),
+    ));
     attributes.push(KeyValue::new("messaging.kafka.offset", record.offset));
     let names = [
         ("ce_id", "cloudevents.event_id"),
@@ -303,15 +305,24 @@ fn received(operation: &'static str, record: &Record, group: &'static str) -> Ve
         ("ce_correlationid", CONVERSATION),
     ];
     for (header, attribute) in names {
-        if let Some(text) = Headers(&record.headers).text(header) {
-            attributes.push(KeyValue::new(attribute, text.to_owned()));
+        if let Some(value) = Headers(&record.headers).text(header) {
+            attributes.push(KeyValue::new(attribute, text(value)));
         }
     }
     attributes
 }
 
 fn conversation(order_id: Uuid) -> KeyValue {
-    KeyValue::new(CONVERSATION, order_id.to_string())
+    KeyValue::new(CONVERSATION, uuid(order_id))
+}
+
+fn uuid(id: Uuid) -> Value {
+    text(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+}
+
+/// Shared, not copied, when the exporter copies its span.
+fn text(value: &str) -> Value {
+    Arc::<str>::from(value).into()
 }
 
 /// As gRPC writes it: INVALID_ARGUMENT.

@@ -1,38 +1,38 @@
-//! Orders settled per second, everything on one machine: places them as fast as they are accepted, and waits until every
-//! one is CONFIRMED. Without tracing and with all of it, in turn, the collector on the same machine too. Run by
-//! `make bench`; absolute numbers describe the machine.
+//! Orders settled per second, everything on one machine, without tracing and with all of it in turn, the collector on
+//! the same machine too. Run by `make bench`; absolute numbers describe the machine, and where it has other work to do,
+//! the ratio of all processor time says more than that of what was settled per second: here the processors are the limit.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 #[path = "settled/counter.rs"]
 mod counter;
+#[path = "settled/load.rs"]
+mod load;
+#[path = "settled/usage.rs"]
+mod usage;
 
-use std::{
-    sync::Arc,
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use counter::Counter;
 use futures::future::try_join_all;
+use load::{CALLERS, ORDERS};
 use local::{DataDir, Options, Part, Progress, Stack};
-use proto::{
-    google::r#type::Money,
-    orders::v1::{
-        Customer, ListOrdersRequest, OrderState, PlaceOrderLine, PlaceOrderRequest,
-        order_service_client::OrderServiceClient,
-    },
-    products::v1::{CreateProductRequest, product_service_client::ProductServiceClient},
-};
-use sqlx::PgPool;
-use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use usage::Usage;
 
-const ORDERS: i64 = 50_000;
-const ROUNDS: i64 = 2;
+const PAIRS: i64 = 5;
 const OURS: [Part; 4] = [Part::Orders, Part::Products, Part::Delivery, Part::Relay];
-const CALLERS: usize = 128;
-const PRODUCTS: i64 = 20;
+
+/// Longer than an exporter keeps a span, so that the last ones are counted, and paid for.
+const REST: Duration = Duration::from_secs(6);
+
+/// What one load came to.
+struct Half {
+    settled_per_second: f64,
+    /// Of processor time per order: of each of ours, and of everything together.
+    ours: [f64; OURS.len()],
+    all: f64,
+    spans: usize,
+    dropped: usize,
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -40,56 +40,45 @@ async fn main() -> anyhow::Result<()> {
     let stack =
         Stack::up(DataDir::temporary()?, &Options::on_free_ports()?, &Progress::to_stderr())
             .await?;
-    stock_up(&stack).await?;
-    println!("{ORDERS} orders of {PRODUCTS} products, {CALLERS} callers, {ROUNDS} rounds");
-    let mut settled = [Duration::ZERO; 2];
-    let mut processor = [[Duration::ZERO; OURS.len()]; 2];
-    for round in 0..2 * ROUNDS {
+    load::stock_up(&stack, 1 + 2 * PAIRS).await?;
+    // Kafka compiles itself while it runs, and the tables are new.
+    load::run(&stack, 0).await?;
+    println!("{PAIRS} times {ORDERS} orders without tracing and with it, {CALLERS} callers");
+    let mut halves = [const { Vec::new() }; 2];
+    for round in 1..=2 * PAIRS {
         // Off, on, on, off, ...: whatever grows with the tables meets both.
-        let traced = [false, true, true, false][usize::try_from(round)? % 4];
-        restart(&stack, if traced { &collector.endpoint } else { "" }).await?;
-        let before = collector.count();
-        settled[usize::from(traced)] += run(&stack, round).await?;
-        for (index, part) in OURS.into_iter().enumerate() {
-            processor[usize::from(traced)][index] += processor_time(stack.pid(part)?)?;
-        }
-        if traced {
-            let spans = (collector.count() - before) as f64 / ORDERS as f64;
-            println!("  traced, {spans:.1} spans an order collected");
-        }
+        let traced = matches!(round % 4, 2 | 3);
+        let half = measure(&stack, round, traced.then_some(&collector)).await?;
+        println!(
+            "{:>3} {:>6.0} settled/s, {:>5.0} us of processor an order, {:>5.0} of them ours; {:>4.1} spans, {} dropped",
+            if traced { "on" } else { "off" },
+            half.settled_per_second,
+            half.all,
+            half.ours.iter().sum::<f64>(),
+            half.spans as f64 / ORDERS as f64,
+            half.dropped,
+        );
+        halves[usize::from(traced)].push(half);
     }
-    println!("processor time an order, in microseconds, without and with tracing");
-    let micros = |took: Duration| took.as_micros() / (ORDERS * ROUNDS) as u128;
-    for (index, part) in OURS.into_iter().enumerate() {
-        let [off, on] = processor.map(|parts| micros(parts[index]));
-        println!("  {:<12} {off:>4} {on:>4}", format!("{part:?}"));
-    }
-    let [off, on] = settled.map(|took| (ORDERS * ROUNDS) as f64 / took.as_secs_f64());
-    println!("settled per second:              {off:.0}");
-    println!("settled per second, all traced:  {on:.0}, {:.2} of that", on / off);
     stack.stop(&Progress::silent()).await?;
-    Ok(())
+    report(&halves)
 }
 
-/// One load, from the first order to the last one settled.
-async fn run(stack: &Stack, round: i64) -> anyhow::Result<Duration> {
-    let started = Instant::now();
-    place(stack, round).await?;
-    let placed = started.elapsed();
-    until_settled(stack, (round + 1) * ORDERS).await?;
-    let settled = started.elapsed();
-    let per_second = |took: Duration| (ORDERS as f64 / took.as_secs_f64()).round();
-    println!("accepted per second: {}, settled: {}", per_second(placed), per_second(settled));
-    Ok(settled)
-}
-
-/// What a process has used of the processors so far, as Linux counts it: in hundredths of a second.
-fn processor_time(pid: i32) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let (user, system): (u64, u64) = (fields[11].parse()?, fields[12].parse()?);
-    Ok(Duration::from_millis(10 * (user + system)))
+async fn measure(stack: &Stack, round: i64, collector: Option<&Counter>) -> anyhow::Result<Half> {
+    let seen = || collector.map_or(0, Counter::count);
+    restart(stack, collector.map_or("", |collector| &collector.endpoint)).await?;
+    let (spans, before) = (seen(), Usage::now(stack)?);
+    let took = load::run(stack, round).await?;
+    tokio::time::sleep(REST).await;
+    let after = Usage::now(stack)?;
+    let micros = |from: Duration, to: Duration| (to - from).as_micros() as f64 / ORDERS as f64;
+    Ok(Half {
+        settled_per_second: ORDERS as f64 / took.as_secs_f64(),
+        ours: std::array::from_fn(|index| micros(before.ours[index], after.ours[index])),
+        all: micros(before.all, after.all),
+        spans: seen() - spans,
+        dropped: usage::dropped_spans(stack).await?,
+    })
 }
 
 /// Our programs, anew, with their spans sent there.
@@ -103,93 +92,30 @@ async fn restart(stack: &Stack, collector: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn stock_up(stack: &Stack) -> anyhow::Result<()> {
-    let mut products = ProductServiceClient::connect(stack.grpc_url(Part::Products)).await?;
-    for index in 0..PRODUCTS {
-        let price = Money { currency_code: "KRW".to_owned(), units: 10_000, nanos: 0 };
-        let request = CreateProductRequest {
-            product_id: format!("bench-{index}"),
-            name: "Bench".to_owned(),
-            price: Some(price),
-            stock: 2 * ROUNDS * ORDERS,
-            ..Default::default()
-        };
-        products.create_product(request).await?;
+/// Medians: of each half, and of the ratios of what ran one after the other.
+fn report([off, on]: &[Vec<Half>; 2]) -> anyhow::Result<()> {
+    println!("median of {PAIRS}                       off     on  on/off, by pair (least..most)");
+    for (index, part) in OURS.into_iter().enumerate() {
+        compare(&format!("us an order, {part:?}"), off, on, |half| half.ours[index]);
     }
-    let orders = PgPool::connect(&stack.database_url(Part::Orders)).await?;
-    loop {
-        let known: i64 = sqlx::query_scalar(
-            "select count(*) from product_replicas where product_id like 'bench-%'",
-        )
-        .fetch_one(&orders)
-        .await?;
-        if known == PRODUCTS {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn place(stack: &Stack, round: i64) -> anyhow::Result<()> {
-    let next = Arc::new(AtomicI64::new(round * ORDERS));
-    let mut callers = JoinSet::new();
-    let mut channels = Vec::new();
-    for _ in 0..4 {
-        channels.push(Channel::from_shared(stack.grpc_url(Part::Orders))?.connect().await?);
-    }
-    for caller in 0..CALLERS {
-        let next = Arc::clone(&next);
-        let mut orders = OrderServiceClient::new(channels[caller % channels.len()].clone());
-        callers.spawn(async move {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= (round + 1) * ORDERS {
-                    return Ok::<_, tonic::Status>(());
-                }
-                orders.place_order(request(index)).await?;
-            }
-        });
-    }
-    while let Some(ended) = callers.join_next().await {
-        ended?.context("place an order")?;
-    }
+    compare("us an order, all four", off, on, |half| half.ours.iter().sum());
+    compare("us an order, everything", off, on, |half| half.all);
+    compare("settled per second", off, on, |half| half.settled_per_second);
+    let dropped: usize = off.iter().chain(on).map(|half| half.dropped).sum();
+    anyhow::ensure!(dropped == 0, "{dropped} spans were dropped: tracing cost less than it should");
     Ok(())
 }
 
-fn request(index: i64) -> PlaceOrderRequest {
-    PlaceOrderRequest {
-        request_id: format!("bench-{index}"),
-        customer: Some(Customer {
-            customer_id: format!("{index}@uengine.org"),
-            name: "홍길동".to_owned(),
-            address: "서울시".to_owned(),
-        }),
-        lines: vec![PlaceOrderLine {
-            product_id: format!("bench-{}", index % PRODUCTS),
-            quantity: 1,
-        }],
-        ..Default::default()
-    }
+fn compare(what: &str, off: &[Half], on: &[Half], of: impl Fn(&Half) -> f64) {
+    let of = |halves: &[Half]| halves.iter().map(&of).collect::<Vec<_>>();
+    let (off, on) = (of(off), of(on));
+    let ratios = sorted(off.iter().zip(&on).map(|(off, on)| on / off).collect());
+    let [least, .., most] = ratios[..] else { return };
+    let [off, on, ratio] = [sorted(off), sorted(on), ratios].map(|all| all[all.len() / 2]);
+    println!("{what:<29} {off:>6.0} {on:>6.0}    {ratio:.3} ({least:.3}..{most:.3})");
 }
 
-async fn until_settled(stack: &Stack, expected: i64) -> anyhow::Result<()> {
-    let mut orders = OrderServiceClient::connect(stack.grpc_url(Part::Orders)).await?;
-    loop {
-        let pending = ListOrdersRequest {
-            page_size: 1,
-            state: OrderState::Pending.into(),
-            ..Default::default()
-        };
-        if orders.list_orders(pending).await?.into_inner().orders.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let pool = PgPool::connect(&stack.database_url(Part::Orders)).await?;
-    let confirmed: i64 =
-        sqlx::query_scalar("select count(*) from orders where state = 'confirmed'")
-            .fetch_one(&pool)
-            .await?;
-    anyhow::ensure!(confirmed == expected, "{confirmed} of {expected} orders are confirmed");
-    Ok(())
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
