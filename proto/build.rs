@@ -4,13 +4,16 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 10] = [
     "shop/orders/v1/orders.proto",
     "shop/orders/v1/events.proto",
+    "shop/orders/v1/commands.proto",
     "shop/products/v1/products.proto",
     "shop/products/v1/events.proto",
+    "shop/products/v1/commands.proto",
     "shop/delivery/v1/delivery.proto",
     "shop/delivery/v1/events.proto",
+    "shop/delivery/v1/commands.proto",
     "shop/operations/v1/operations.proto",
 ];
 

@@ -1,15 +1,21 @@
-//! The one table of every event: its type, its topic and its ordering key.
+//! The one table of every event and command: its type, its topic and its ordering key.
 
 use prost::Name;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     delivery::v1::{
-        DeliveryCancelRefused, DeliveryCancelled, DeliveryCompleted, DeliveryDispatched,
-        DeliveryFailed, DeliveryStarted,
+        CancelDelivery, DeliveryCancelRefused, DeliveryCancelled, DeliveryCompleted,
+        DeliveryDispatched, DeliveryFailed, DeliveryReady, DeliveryStarted, ReadyDelivery,
+        StartDelivery,
     },
-    orders::v1::{OrderCancelRequested, OrderCancelled, OrderConfirmed, OrderPlaced},
-    products::v1::{ProductChanged, ProductOutOfStock, StockReserved},
+    orders::v1::{
+        CancelOrder, CompleteOrder, ConfirmOrder, OrderCancelRefused, OrderCancelRequested,
+        OrderCancelled, OrderCompleted, OrderConfirmed, OrderPlaced, RefuseCancel,
+    },
+    products::v1::{
+        ProductChanged, ProductOutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved,
+    },
 };
 
 /// What orders tells, keyed by order id.
@@ -20,6 +26,13 @@ pub const PRODUCTS_EVENTS: &str = "shop.products.events";
 pub const DELIVERY_EVENTS: &str = "shop.delivery.events";
 /// The catalogue, keyed by product id, compacted.
 pub const PRODUCTS_CATALOG: &str = "shop.products.catalog";
+
+/// What orders is asked to decide, keyed by order id.
+pub const ORDERS_COMMANDS: &str = "shop.orders.commands";
+/// What products is told to do, keyed by order id.
+pub const PRODUCTS_COMMANDS: &str = "shop.products.commands";
+/// What delivery is told to do, keyed by order id.
+pub const DELIVERY_COMMANDS: &str = "shop.delivery.commands";
 
 /// The partitions of every topic; equal counts keep the events of an order on equal partitions.
 pub const PARTITIONS: i32 = 12;
@@ -39,9 +52,9 @@ pub const TOPICS: [Topic; 7] = [
     Topic { name: PRODUCTS_EVENTS, compacted: false },
     Topic { name: DELIVERY_EVENTS, compacted: false },
     Topic { name: PRODUCTS_CATALOG, compacted: true },
-    Topic { name: "shop.orders.commands", compacted: false },
-    Topic { name: "shop.products.commands", compacted: false },
-    Topic { name: "shop.delivery.commands", compacted: false },
+    Topic { name: ORDERS_COMMANDS, compacted: false },
+    Topic { name: PRODUCTS_COMMANDS, compacted: false },
+    Topic { name: DELIVERY_COMMANDS, compacted: false },
 ];
 
 /// A message that travels through an outbox. Its type is its full protobuf name, as in
@@ -75,7 +88,21 @@ impl Event for OrderCancelRequested {
     }
 }
 
+impl Event for OrderCancelRefused {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
 impl Event for OrderCancelled {
+    const TOPIC: &'static str = ORDERS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for OrderCompleted {
     const TOPIC: &'static str = ORDERS_EVENTS;
     fn key(&self) -> &str {
         &self.order_id
@@ -96,6 +123,13 @@ impl Event for ProductOutOfStock {
     }
 }
 
+impl Event for StockReleased {
+    const TOPIC: &'static str = PRODUCTS_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
 impl Event for ProductChanged {
     const TOPIC: &'static str = PRODUCTS_CATALOG;
     fn key(&self) -> &str {
@@ -104,6 +138,13 @@ impl Event for ProductChanged {
 }
 
 impl Event for DeliveryStarted {
+    const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for DeliveryReady {
     const TOPIC: &'static str = DELIVERY_EVENTS;
     fn key(&self) -> &str {
         &self.order_id
@@ -140,6 +181,69 @@ impl Event for DeliveryCancelRefused {
 
 impl Event for DeliveryFailed {
     const TOPIC: &'static str = DELIVERY_EVENTS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ConfirmOrder {
+    const TOPIC: &'static str = ORDERS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for CancelOrder {
+    const TOPIC: &'static str = ORDERS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for RefuseCancel {
+    const TOPIC: &'static str = ORDERS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for CompleteOrder {
+    const TOPIC: &'static str = ORDERS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ReserveStock {
+    const TOPIC: &'static str = PRODUCTS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ReleaseStock {
+    const TOPIC: &'static str = PRODUCTS_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for StartDelivery {
+    const TOPIC: &'static str = DELIVERY_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for ReadyDelivery {
+    const TOPIC: &'static str = DELIVERY_COMMANDS;
+    fn key(&self) -> &str {
+        &self.order_id
+    }
+}
+
+impl Event for CancelDelivery {
+    const TOPIC: &'static str = DELIVERY_COMMANDS;
     fn key(&self) -> &str {
         &self.order_id
     }
