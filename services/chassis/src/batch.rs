@@ -1,6 +1,6 @@
 //! A batch on its way through the inbox: the messages as they came in, and what deciding them leaves behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -26,6 +26,12 @@ pub(crate) struct Incoming<'a, B: Book> {
 }
 
 impl<B: Book> Incoming<'_, B> {
+    /// Whether it is among those `seen` before, and need not be decided again.
+    pub(crate) fn is_done(&self, seen: &HashSet<Uuid>) -> bool {
+        let repeats = self.decoded.as_ref().is_ok_and(|decoded| !decoded.skips_duplicates());
+        !repeats && self.envelope.as_ref().is_ok_and(|envelope| seen.contains(&envelope.event_id))
+    }
+
     /// An attempt to handle it begins; what follows from it belongs to this attempt.
     pub(crate) fn begin(&mut self, service: &'static str) -> Span {
         let span = spans::process(self.record, &self.trace, service);

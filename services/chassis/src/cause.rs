@@ -194,6 +194,16 @@ impl Cause {
         self
     }
 
+    /// The id of the answer to this command: the same however often the command comes.
+    pub fn answer_id(&self) -> Uuid {
+        Uuid::new_v5(&self.id, b"answer")
+    }
+
+    /// The event that answers this command.
+    pub fn answer<E: Event>(&self, event: &E) -> Result<Outgoing, EncodeError> {
+        self.emit_as(self.answer_id(), event)
+    }
+
     /// An event that follows, under a new id.
     pub fn emit<E: Event>(&self, event: &E) -> Result<Outgoing, EncodeError> {
         self.emit_as(Uuid::now_v7(), event)

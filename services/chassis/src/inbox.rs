@@ -338,8 +338,8 @@ impl<B: Book> Inbox<B> {
     ) -> Result<B, Failure> {
         let mut wants = B::Wants::default();
         for message in incoming {
-            if let (Ok(envelope), Ok(decoded)) = (&message.envelope, &message.decoded)
-                && !seen.contains(&envelope.event_id)
+            if let (Ok(_), Ok(decoded)) = (&message.envelope, &message.decoded)
+                && !message.is_done(seen)
             {
                 decoded.wants(&mut wants).map_err(Failure::Poisoned)?;
             }
@@ -355,8 +355,7 @@ impl<B: Book> Inbox<B> {
         redriven: bool,
     ) -> Verdict<'m, B> {
         match (&message.envelope, &message.decoded) {
-            // Commands and their answers will not be skipped here; events are, since it saves work.
-            (Ok(envelope), _) if seen.contains(&envelope.event_id) => Verdict::Duplicate,
+            _ if message.is_done(seen) => Verdict::Duplicate,
             _ if held_back.contains(&message.record.key) => {
                 Verdict::Park(Refused::because("an earlier message of this key is parked"))
             }

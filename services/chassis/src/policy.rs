@@ -6,9 +6,10 @@ use std::future::Future;
 use prost::Name as _;
 use proto::event::Event;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
-    cause::{Cause, EncodeError},
+    cause::{Cause, Coordination, EncodeError},
     envelope::ContentType,
     outbox::Outgoing,
     trail::Outcome,
@@ -66,6 +67,19 @@ impl Refused {
     pub fn because(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
+
+    /// Refuses a command unless its headers say that it is about this order, and that the orchestrator drives the order.
+    pub fn unless_commanded(cause: &Cause, order_id: Uuid) -> Result<(), Self> {
+        if cause.coordination != Some(Coordination::Orchestration) {
+            return Err(Self(format!("a command for order {order_id}, which is not orchestrated")));
+        }
+        if cause.correlation_id.is_some_and(|correlated| correlated != order_id) {
+            return Err(Self(format!(
+                "the payload is about order {order_id}, the headers are about another"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl From<EncodeError> for Refused {
@@ -89,6 +103,11 @@ impl Reaction {
         Self { outcome, events: Vec::new() }
     }
 
+    /// A command was answered, whatever came of it.
+    pub fn answered(outcome: Outcome, events: Vec<Outgoing>) -> Self {
+        Self { outcome, events }
+    }
+
     /// Something changed, and these events tell of it.
     pub fn applied(events: Vec<Outgoing>) -> Self {
         Self { outcome: Outcome::Applied, events }
@@ -100,6 +119,10 @@ impl Reaction {
 pub trait Policy<B: Book>: Send + Sync + 'static {
     /// What it reacts to.
     type Event: Event;
+
+    /// Whether one that was handled before is not decided again, which saves work. A command must be, since whoever
+    /// repeats it waits for its answer; and so must an answer.
+    const SKIPS_DUPLICATES: bool = true;
 
     /// Names the rows that deciding this event needs.
     fn wants(&self, event: &Self::Event, wants: &mut B::Wants) -> Result<(), Refused>;
@@ -120,6 +143,7 @@ pub(crate) trait Handler<B: Book>: Send + Sync {
 
 /// A decoded event together with the policy for it.
 pub(crate) trait Decoded<B: Book>: Send + Sync {
+    fn skips_duplicates(&self) -> bool;
     fn wants(&self, wants: &mut B::Wants) -> Result<(), Refused>;
     fn react(&self, book: &mut B, cause: &Cause) -> Result<Reaction, Refused>;
 }
@@ -149,6 +173,10 @@ impl<B: Book, P: Policy<B>> Handler<B> for P {
 }
 
 impl<B: Book, P: Policy<B>> Decoded<B> for Bound<'_, P, P::Event> {
+    fn skips_duplicates(&self) -> bool {
+        P::SKIPS_DUPLICATES
+    }
+
     fn wants(&self, wants: &mut B::Wants) -> Result<(), Refused> {
         self.policy.wants(&self.event, wants)
     }

@@ -40,6 +40,13 @@ impl Diary {
         Self::on_topic::<0>().await
     }
 
+    /// Every letter is a command, which is answered.
+    pub(crate) async fn commanded() -> Self {
+        let diary = Self::open().await;
+        let inbox = Arc::new(Inbox::new("diary").on(Obey(Arc::clone(&diary.refusing))));
+        Self { inbox, ..diary }
+    }
+
     pub(crate) async fn on_topic<const T: usize>() -> Self {
         let db = Database::create(&NO_MIGRATIONS).await;
         sqlx::query(
@@ -188,19 +195,39 @@ impl<const T: usize> Policy<Pages> for Write<T> {
         pages: &mut Pages,
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
-        let text = &event.0.text;
-        if text == REFUSED && self.0.load(Ordering::SeqCst) {
-            return Err(Refused::because("the diary is closed"));
+        match pages.write_down(event, &self.0)? {
+            Outcome::Applied => Ok(Reaction::applied(vec![cause.emit(&echo(event)?)?])),
+            outcome => Ok(Reaction::nothing(outcome)),
         }
-        let order_id = order_id(event)?;
-        let page = pages.0.entry(order_id).or_default();
-        // By the row, as every policy: two consumers may both have found the letter unseen.
-        if page.heard.contains(text) {
-            return Ok(Reaction::nothing(Outcome::Duplicate));
-        }
-        page.heard.push(text.clone());
-        Ok(Reaction::applied(vec![cause.emit(&Echo::new(order_id, text))?]))
     }
+}
+
+/// Whenever a letter comes, write it down, and answer it also when it is there already.
+pub(crate) struct Obey(Arc<AtomicBool>);
+
+impl Policy<Pages> for Obey {
+    type Event = Letter<0>;
+
+    const SKIPS_DUPLICATES: bool = false;
+
+    fn wants(&self, event: &Letter<0>, wants: &mut BTreeSet<Uuid>) -> Result<(), Refused> {
+        wants.insert(order_id(event)?);
+        Ok(())
+    }
+
+    fn react(
+        &self,
+        event: &Letter<0>,
+        pages: &mut Pages,
+        cause: &Cause,
+    ) -> Result<Reaction, Refused> {
+        let outcome = pages.write_down(event, &self.0)?;
+        Ok(Reaction::answered(outcome, vec![cause.answer(&echo(event)?)?]))
+    }
+}
+
+fn echo<const T: usize>(event: &Letter<T>) -> Result<Echo, Refused> {
+    Ok(Echo::new(order_id(event)?, &event.0.text))
 }
 
 fn order_id<const T: usize>(event: &Letter<T>) -> Result<Uuid, Refused> {
@@ -216,6 +243,26 @@ struct Page {
 
 /// The rows of a batch.
 pub(crate) struct Pages(BTreeMap<Uuid, Page>);
+
+impl Pages {
+    fn write_down<const T: usize>(
+        &mut self,
+        event: &Letter<T>,
+        refusing: &AtomicBool,
+    ) -> Result<Outcome, Refused> {
+        let text = &event.0.text;
+        if text == REFUSED && refusing.load(Ordering::SeqCst) {
+            return Err(Refused::because("the diary is closed"));
+        }
+        let page = self.0.entry(order_id(event)?).or_default();
+        // By the row, as every policy: two consumers may both have found the letter unseen.
+        if page.heard.contains(text) {
+            return Ok(Outcome::Duplicate);
+        }
+        page.heard.push(text.clone());
+        Ok(Outcome::Applied)
+    }
+}
 
 impl Book for Pages {
     type Wants = BTreeSet<Uuid>;

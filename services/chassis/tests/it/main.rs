@@ -8,6 +8,7 @@
 mod diary;
 mod letter;
 
+mod commands;
 mod parking;
 mod races;
 mod redrive;
