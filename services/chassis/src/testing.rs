@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     cause::{Cause, Coordination},
     clock, database,
+    envelope::{Envelope, Headers},
     inbox::Record,
     telemetry::TraceContext,
 };
@@ -73,10 +74,22 @@ impl Database {
             sqlx::query("select * from messaging.outbox order by seq").fetch_all(&self.pool).await;
         rows.and_then(|rows| rows.iter().map(received).collect()).expect("read the outbox")
     }
+
+    /// The short types of the events that answer a command, in order: those that it caused, under the id of its answer.
+    pub async fn answers(&self, command: &Record) -> Vec<String> {
+        let command = Envelope::parse(Headers(&command.headers)).expect("headers of a command");
+        let answer_id = Uuid::new_v5(&command.event_id, b"answer");
+        let told = self.outbox().await.into_iter();
+        let told = told.filter_map(|record| Envelope::parse(Headers(&record.headers)).ok());
+        told.filter(|told| told.causation_id == Some(command.event_id))
+            .filter(|told| told.event_id == answer_id)
+            .map(|told| told.short_type().to_owned())
+            .collect()
+    }
 }
 
 fn received(row: &PgRow) -> sqlx::Result<Record> {
-    let sqlx::types::Json(headers): sqlx::types::Json<Headers> = row.try_get("headers")?;
+    let sqlx::types::Json(headers): sqlx::types::Json<HeaderTexts> = row.try_get("headers")?;
     Ok(Record {
         topic: row.try_get("topic")?,
         partition: 0,
@@ -91,7 +104,7 @@ fn received(row: &PgRow) -> sqlx::Result<Record> {
     })
 }
 
-type Headers = std::collections::BTreeMap<String, String>;
+type HeaderTexts = std::collections::BTreeMap<String, String>;
 
 /// Messages as another service would have sent them.
 #[derive(Clone, Debug)]
@@ -108,22 +121,19 @@ impl Sender {
 
     /// An event of an order, caused by a call of the sending service.
     pub fn event<E: Event>(&mut self, order_id: Uuid, event: &E) -> Record {
-        let cause = Cause::local(
-            self.service,
-            "Test",
-            Uuid::now_v7(),
-            TraceContext::random(),
-            clock::now(),
-        )
-        .of_order(order_id, Coordination::Choreography);
-        self.caused(&cause, event)
+        self.caused(&self.act(order_id, Coordination::Choreography), event)
+    }
+
+    /// A command, or an event, of an order that the orchestrator drives.
+    pub fn orchestrated<E: Event>(&mut self, order_id: Uuid, event: &E) -> Record {
+        self.caused(&self.act(order_id, Coordination::Orchestration), event)
     }
 
     /// An event with the cause it is to have.
     pub fn caused<E: Event>(&mut self, cause: &Cause, event: &E) -> Record {
         self.offset += 1;
         let outgoing = cause.emit(event).expect("encode the event");
-        let headers: Headers =
+        let headers: HeaderTexts =
             serde_json::from_str(&outgoing.headers).expect("headers are an object of strings");
         Record {
             topic: outgoing.topic.to_owned(),
@@ -137,5 +147,10 @@ impl Sender {
                 .collect(),
             payload: Some(outgoing.payload),
         }
+    }
+
+    fn act(&self, order_id: Uuid, coordination: Coordination) -> Cause {
+        let (id, trace) = (Uuid::now_v7(), TraceContext::random());
+        Cause::local(self.service, "Test", id, trace, clock::now()).of_order(order_id, coordination)
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use chassis::trail::Outcome;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -32,12 +34,14 @@ pub enum Reservation {
     Rejected {
         /// The `ProductOutOfStock` that told of it.
         decision_event_id: Uuid,
+        /// What was short.
+        shortages: Vec<Shortage>,
     },
     /// Cancelled before it was placed, so far as is known here: a placement that comes late is refused.
     Tombstone,
 }
 
-/// What is heard about an order.
+/// What is heard about an order, or commanded.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// It was placed.
@@ -52,15 +56,25 @@ pub enum Message {
         /// The `ProductOutOfStock` of this service that the causal path names, if it names one.
         own_rejection: Option<Uuid>,
     },
+    /// The orchestrator wants its lines taken.
+    ReserveStock {
+        /// What it wants.
+        lines: Lines,
+        /// The id of the answer to this command.
+        decision_event_id: Uuid,
+    },
+    /// The orchestrator wants nothing held for it, now and ever.
+    ReleaseStock,
 }
 
 /// The products a decision is about, as they stand.
 pub type Shelf = BTreeMap<String, Product>;
 
 /// A line that the stock does not cover.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// What was wanted.
+    #[serde(flatten)]
     pub wanted: Line,
     /// Pieces there are; none of a product that is not known.
     pub available: i64,
@@ -83,6 +97,11 @@ pub enum Event {
         /// Every line that falls short.
         shortages: Vec<Shortage>,
     },
+    /// Nothing is held, and nothing will be: an answer to a command.
+    StockReleased {
+        /// What had been taken; none when nothing was.
+        lines: Option<Lines>,
+    },
     /// The next version of a product.
     ProductChanged(Product),
 }
@@ -98,6 +117,8 @@ pub enum Decision {
     OwnOrigin,
     /// The customer and this service decided at the same time.
     Raced,
+    /// Nothing had to be done, for this reason; the command is answered all the same.
+    Answered(Outcome, Event),
 }
 
 /// A message in contradiction to the row: nothing may be done about it without a person.
@@ -137,7 +158,7 @@ impl Reservation {
         match self {
             Self::Reserved { decision_event_id, .. }
             | Self::Released { decision_event_id, .. }
-            | Self::Rejected { decision_event_id } => Some(*decision_event_id),
+            | Self::Rejected { decision_event_id, .. } => Some(*decision_event_id),
             Self::Tombstone => None,
         }
     }
@@ -149,6 +170,14 @@ impl Reservation {
             Self::Rejected { .. } | Self::Tombstone => None,
         }
     }
+
+    /// What was short, where something was.
+    pub fn shortages(&self) -> &[Shortage] {
+        match self {
+            Self::Rejected { shortages, .. } => shortages,
+            Self::Reserved { .. } | Self::Released { .. } | Self::Tombstone => &[],
+        }
+    }
 }
 
 /// Decides one message on the row of its order and the products as they stand.
@@ -158,23 +187,23 @@ pub fn decide(
     shelf: &Shelf,
     now: DateTime<Utc>,
 ) -> Result<Decision, Contradiction> {
-    use Message::{OrderCancelled, OrderPlaced};
+    use Message::{OrderCancelled, OrderPlaced, ReleaseStock, ReserveStock};
     use Reservation::{Rejected, Released, Reserved, Tombstone};
 
     match (row, message) {
-        (None, OrderPlaced { lines, decision_event_id }) => {
-            place(lines, *decision_event_id, shelf, now)
-        }
+        (
+            None,
+            OrderPlaced { lines, decision_event_id } | ReserveStock { lines, decision_event_id },
+        ) => place(lines, *decision_event_id, shelf, now),
         (Some(Reserved { .. } | Released { .. } | Rejected { .. }), OrderPlaced { .. }) => {
             Ok(Decision::Duplicate)
         }
         (Some(Tombstone), OrderPlaced { .. }) => Ok(Decision::Raced),
 
-        (Some(Rejected { decision_event_id }), OrderCancelled { own_rejection: Some(claimed) })
-            if claimed == decision_event_id =>
-        {
-            Ok(Decision::OwnOrigin)
-        }
+        (
+            Some(Rejected { decision_event_id, .. }),
+            OrderCancelled { own_rejection: Some(claimed) },
+        ) if claimed == decision_event_id => Ok(Decision::OwnOrigin),
         (
             None | Some(Reserved { .. } | Released { .. } | Rejected { .. } | Tombstone),
             OrderCancelled { own_rejection: Some(claimed) },
@@ -186,11 +215,30 @@ pub fn decide(
             Ok(Decision::Applied(Tombstone, Vec::new()))
         }
         (Some(Reserved { decision_event_id, lines }), OrderCancelled { own_rejection: None }) => {
-            release(lines, *decision_event_id, shelf, now)
+            release(lines, *decision_event_id, Vec::new(), shelf, now)
         }
         (Some(Rejected { .. }), OrderCancelled { own_rejection: None }) => Ok(Decision::Raced),
         (Some(Released { .. } | Tombstone), OrderCancelled { own_rejection: None }) => {
             Ok(Decision::Duplicate)
+        }
+
+        (Some(row), ReserveStock { decision_event_id, .. }) => {
+            Ok(place_again(row, *decision_event_id))
+        }
+
+        (None, ReleaseStock) => {
+            Ok(Decision::Applied(Tombstone, vec![Event::StockReleased { lines: None }]))
+        }
+        (Some(Reserved { decision_event_id, lines }), ReleaseStock) => {
+            let told = vec![Event::StockReleased { lines: Some(lines.clone()) }];
+            release(lines, *decision_event_id, told, shelf, now)
+        }
+        (Some(Rejected { .. }), ReleaseStock) => {
+            Ok(Decision::Answered(Outcome::Ignored, Event::StockReleased { lines: None }))
+        }
+        (Some(row @ (Released { .. } | Tombstone)), ReleaseStock) => {
+            let lines = row.lines().cloned();
+            Ok(Decision::Answered(Outcome::Duplicate, Event::StockReleased { lines }))
         }
     }
 }
@@ -214,8 +262,9 @@ fn place(
 ) -> Result<Decision, Contradiction> {
     let shortages = shortages(lines, shelf);
     if !shortages.is_empty() {
+        let row = Reservation::Rejected { decision_event_id, shortages: shortages.clone() };
         let told = Event::ProductOutOfStock { decision_event_id, shortages };
-        return Ok(Decision::Applied(Reservation::Rejected { decision_event_id }, vec![told]));
+        return Ok(Decision::Applied(row, vec![told]));
     }
     let mut events = vec![Event::StockReserved { decision_event_id, lines: lines.clone() }];
     for line in lines.iter() {
@@ -224,16 +273,39 @@ fn place(
     Ok(Decision::Applied(Reservation::Reserved { decision_event_id, lines: lines.clone() }, events))
 }
 
-/// The only place where stock comes back, and only from a row that holds it.
+/// What stands, told under the id of the command that asks again.
+fn place_again(row: &Reservation, decision_event_id: Uuid) -> Decision {
+    match row {
+        Reservation::Reserved { lines, .. } => Decision::Answered(
+            Outcome::Duplicate,
+            Event::StockReserved { decision_event_id, lines: lines.clone() },
+        ),
+        Reservation::Rejected { shortages, .. } => Decision::Answered(
+            Outcome::Duplicate,
+            Event::ProductOutOfStock { decision_event_id, shortages: shortages.clone() },
+        ),
+        Reservation::Released { lines, .. } => {
+            let lines = Some(lines.clone());
+            Decision::Answered(Outcome::Duplicate, Event::StockReleased { lines })
+        }
+        Reservation::Tombstone => {
+            Decision::Answered(Outcome::Raced, Event::StockReleased { lines: None })
+        }
+    }
+}
+
+/// The only place where stock comes back, and only from a row that holds it. What is `told` comes before the products.
 fn release(
     lines: &Lines,
     decision_event_id: Uuid,
+    mut told: Vec<Event>,
     shelf: &Shelf,
     now: DateTime<Utc>,
 ) -> Result<Decision, Contradiction> {
-    let changed = lines.iter().map(|line| change(line, i64::from(line.quantity()), shelf, now));
-    let events = changed.collect::<Result<_, _>>()?;
-    Ok(Decision::Applied(Reservation::Released { decision_event_id, lines: lines.clone() }, events))
+    for line in lines.iter() {
+        told.push(change(line, i64::from(line.quantity()), shelf, now)?);
+    }
+    Ok(Decision::Applied(Reservation::Released { decision_event_id, lines: lines.clone() }, told))
 }
 
 fn change(

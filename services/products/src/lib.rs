@@ -1,8 +1,9 @@
-//! The catalogue and its stock: answers calls about them, and reserves stock for orders as it hears of them. The stock
+//! The catalogue and its stock: answers calls about them, and reserves stock for orders as it hears of them or is told to. The stock
 //! comes and goes only together with the reservation row that says why, or with a call.
 
 pub mod api;
 pub mod book;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod error;
@@ -38,7 +39,11 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
     service.answers(calls).reacts(inbox())?.run().await
 }
 
-/// What this service reacts to.
+/// What this service reacts to, and the commands it obeys.
 pub fn inbox() -> Inbox<book::Book> {
-    Inbox::new(SERVICE).on(policies::OrderPlaced).on(policies::OrderCancelled)
+    Inbox::new(SERVICE)
+        .on(policies::OrderPlaced)
+        .on(policies::OrderCancelled)
+        .on(commands::ReserveStock)
+        .on(commands::ReleaseStock)
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     book::{Book, Wants},
     domain::{self, Decision, Message},
-    lines::{Line, Lines},
+    lines::{Line, Lines, LinesError},
     wire,
 };
 
@@ -26,7 +26,7 @@ impl Policy<Book> for OrderPlaced {
 
     fn wants(&self, event: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(order_id(&event.order_id)?);
-        wants.products_of(&lines(&event.lines)?);
+        wants.products_of(&ordered(&event.lines)?);
         Ok(())
     }
 
@@ -36,9 +36,11 @@ impl Policy<Book> for OrderPlaced {
         book: &mut Book,
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
-        let message =
-            Message::OrderPlaced { lines: lines(&event.lines)?, decision_event_id: Uuid::now_v7() };
-        decide(order_id(&event.order_id)?, &message, book, cause)
+        let message = Message::OrderPlaced {
+            lines: ordered(&event.lines)?,
+            decision_event_id: Uuid::now_v7(),
+        };
+        hear(order_id(&event.order_id)?, &message, book, cause)
     }
 }
 
@@ -61,11 +63,11 @@ impl Policy<Book> for OrderCancelled {
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
         let message = Message::OrderCancelled { own_rejection: own_rejection(cause) };
-        decide(order_id(&event.order_id)?, &message, book, cause)
+        hear(order_id(&event.order_id)?, &message, book, cause)
     }
 }
 
-fn decide(
+fn hear(
     order_id: Uuid,
     message: &Message,
     book: &mut Book,
@@ -79,12 +81,25 @@ fn decide(
             "the payload is about order {order_id}, the headers are about another"
         )));
     }
+    decide(order_id, message, book, cause)
+}
+
+/// Decides a message on the rows, changing them, and tells what follows.
+pub(crate) fn decide(
+    order_id: Uuid,
+    message: &Message,
+    book: &mut Book,
+    cause: &Cause,
+) -> Result<Reaction, Refused> {
     match domain::decide(book.reservation(order_id), message, book.shelf(), cause.now) {
         Ok(Decision::Applied(reservation, events)) => {
             let outgoing = events.iter().map(|event| wire::outgoing(event, order_id, cause));
             let outgoing = outgoing.collect::<Result<_, _>>()?;
             book.apply(order_id, reservation, events);
             Ok(Reaction::applied(outgoing))
+        }
+        Ok(Decision::Answered(outcome, answer)) => {
+            Ok(Reaction::answered(outcome, vec![wire::outgoing(&answer, order_id, cause)?]))
         }
         Ok(Decision::Duplicate) => Ok(Reaction::nothing(Outcome::Duplicate)),
         Ok(Decision::OwnOrigin) => Ok(Reaction::nothing(Outcome::OwnOrigin)),
@@ -104,12 +119,19 @@ fn own_rejection(cause: &Cause) -> Option<Uuid> {
     Uuid::try_parse(claimed).ok()
 }
 
-fn order_id(text: &str) -> Result<Uuid, Refused> {
+/// The order that an event or a command names.
+pub(crate) fn order_id(text: &str) -> Result<Uuid, Refused> {
     Uuid::try_parse(text)
         .map_err(|error| Refused::because(format!("{text:?} is not an order id: {error}")))
 }
 
-fn lines(lines: &[orders::OrderLine]) -> Result<Lines, Refused> {
-    let lines = lines.iter().map(|line| Line::new(&line.product_id, line.quantity));
+fn ordered(lines: &[orders::OrderLine]) -> Result<Lines, Refused> {
+    checked(lines.iter().map(|line| Line::new(&line.product_id, line.quantity)))
+}
+
+/// The lines that an event or a command names.
+pub(crate) fn checked(
+    lines: impl Iterator<Item = Result<Line, LinesError>>,
+) -> Result<Lines, Refused> {
     Lines::new(lines).map_err(|error| Refused::because(format!("the order's lines: {error}")))
 }

@@ -24,7 +24,7 @@ pub async fn lock_reservations(
         return Ok(BTreeMap::new());
     }
     let rows = sqlx::query(
-        "select order_id, state, lines, decision_event_id, version
+        "select order_id, state, lines, shortages, decision_event_id, version
          from reservations
          where order_id = any($1)
          order by order_id
@@ -159,16 +159,17 @@ pub async fn insert_reservations(
     }
     let reservations = || new.iter().map(|(_, row)| &row.reservation);
     let result = sqlx::query(
-        "insert into reservations (order_id, state, lines, decision_event_id, version)
-         select order_id, state, lines::jsonb, decision_event_id, version
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[])
-             as new (order_id, state, lines, decision_event_id, version)
+        "insert into reservations (order_id, state, lines, shortages, decision_event_id, version)
+         select order_id, state, lines::jsonb, shortages::jsonb, decision_event_id, version
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[])
+             as new (order_id, state, lines, shortages, decision_event_id, version)
          order by order_id
          on conflict on constraint reservations_pkey do nothing",
     )
     .bind(new.iter().map(|(order_id, _)| *order_id).collect::<Vec<_>>())
     .bind(reservations().map(Reservation::state).collect::<Vec<_>>())
     .bind(reservations().map(taken).collect::<Result<Vec<_>, _>>()?)
+    .bind(reservations().map(|it| json(&it.shortages())).collect::<Result<Vec<_>, _>>()?)
     .bind(reservations().map(Reservation::decision_event_id).collect::<Vec<_>>())
     .bind(new.iter().map(|(_, row)| row.version).collect::<Vec<_>>())
     .execute(conn)
@@ -234,11 +235,14 @@ fn product(row: &PgRow) -> sqlx::Result<Product> {
 fn reservation(row: &PgRow) -> sqlx::Result<Row> {
     let state: &str = row.try_get("state")?;
     let Json(lines): Json<Lines> = row.try_get("lines")?;
+    let Json(shortages) = row.try_get("shortages")?;
     let decision: Option<Uuid> = row.try_get("decision_event_id")?;
     let reservation = match (state, decision) {
         ("RESERVED", Some(decision_event_id)) => Reservation::Reserved { decision_event_id, lines },
         ("RELEASED", Some(decision_event_id)) => Reservation::Released { decision_event_id, lines },
-        ("REJECTED", Some(decision_event_id)) => Reservation::Rejected { decision_event_id },
+        ("REJECTED", Some(decision_event_id)) => {
+            Reservation::Rejected { decision_event_id, shortages }
+        }
         ("TOMBSTONE", None) => Reservation::Tombstone,
         (state, decision) => {
             return Err(unreadable("state", format!("{state} with the decision {decision:?}")));

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{Event, Shortage},
-    lines::Line,
+    lines::{Line, Lines},
     product::Product,
 };
 
@@ -69,6 +69,10 @@ pub fn outgoing(event: &Event, order_id: Uuid, cause: &Cause) -> Result<Outgoing
             let shortages = shortages.iter().map(shortage).collect();
             let event = v1::ProductOutOfStock { order_id: order_id.to_string(), shortages };
             cause.emit_as(*decision_event_id, &event)
+        }
+        Event::StockReleased { lines } => {
+            let lines = lines.iter().flat_map(Lines::iter).map(line).collect();
+            cause.answer(&v1::StockReleased { order_id: order_id.to_string(), lines })
         }
         Event::ProductChanged(product) => cause.emit(&product_changed(product, Some(order_id))),
     }

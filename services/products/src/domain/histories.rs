@@ -1,5 +1,5 @@
-//! Random histories: orders are placed, cancelled by customers and rolled back, and what is told about them arrives in any
-//! order, any number of times. Whatever happens, pieces neither appear nor vanish.
+//! Random histories: orders are placed, cancelled by customers and rolled back, by events or by commands, and what is told
+//! about them arrives in any order, any number of times. Whatever happens, pieces neither appear nor vanish.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,9 +74,26 @@ impl Products {
         lines.map(|line| i64::from(line.quantity())).sum()
     }
 
+    fn decision(&self, order: usize) -> Option<Uuid> {
+        self.rows.get(&order).and_then(Reservation::decision_event_id)
+    }
+
     fn stock(&self) -> Vec<i64> {
         self.shelf.values().map(|product| product.stock).collect()
     }
+}
+
+/// What a command was answered, and that it was answered once.
+fn answer(decision: Decision) -> Event {
+    let told = match decision {
+        Decision::Applied(_, events) => events,
+        Decision::Answered(_, answer) => vec![answer],
+        Decision::Duplicate | Decision::OwnOrigin | Decision::Raced => Vec::new(),
+    };
+    let mut answers = told.into_iter().filter(|event| !matches!(event, Event::ProductChanged(_)));
+    let answer = answers.next().expect("an answer");
+    assert_eq!(answers.next(), None, "and only one");
+    answer
 }
 
 fn forward(old: Option<&Reservation>, new: &Reservation) -> bool {
@@ -101,6 +118,8 @@ enum Arbitrary {
     Placed,
     Cancelled,
     CancelledByRejectionOf(usize),
+    Reserve,
+    Release,
 }
 
 fn arbitrary() -> impl Strategy<Value = (usize, Arbitrary)> {
@@ -108,6 +127,8 @@ fn arbitrary() -> impl Strategy<Value = (usize, Arbitrary)> {
         Just(Arbitrary::Placed),
         Just(Arbitrary::Cancelled),
         (0..4_usize).prop_map(Arbitrary::CancelledByRejectionOf),
+        Just(Arbitrary::Reserve),
+        Just(Arbitrary::Release),
     ];
     (0..4_usize, message)
 }
@@ -131,8 +152,10 @@ proptest! {
                     let claimed = products.rows.get(&other).and_then(Reservation::decision_event_id);
                     Message::OrderCancelled { own_rejection: Some(claimed.unwrap_or(decision_event_id)) }
                 }
+                Arbitrary::Reserve => Message::ReserveStock { lines: orders[order].clone(), decision_event_id },
+                Arbitrary::Release => Message::ReleaseStock,
             };
-            let honest = matches!(&message, Message::OrderPlaced { .. } | Message::OrderCancelled { own_rejection: None });
+            let honest = !matches!(&message, Message::OrderCancelled { own_rejection: Some(_) });
             let result = products.hear(order, &message);
             prop_assert!(!honest || result.is_ok());
         }
@@ -143,6 +166,7 @@ proptest! {
         orders in prop::collection::vec((wanted(), any::<bool>()), 1..6),
         order_of_arrival in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         rest in any::<prop::sample::Index>(),
+        commanded in any::<bool>(),
     ) {
         let mut products = Products::new([100, 100]);
         let mut told = Vec::new();
@@ -160,10 +184,11 @@ proptest! {
         for (order, is_cancel) in arrivals {
             let decision_event_id = products.next_id();
             let lines = orders[order].0.clone();
-            let message = if is_cancel {
-                Message::OrderCancelled { own_rejection: None }
-            } else {
-                Message::OrderPlaced { lines, decision_event_id }
+            let message = match (commanded, is_cancel) {
+                (false, false) => Message::OrderPlaced { lines, decision_event_id },
+                (false, true) => Message::OrderCancelled { own_rejection: None },
+                (true, false) => Message::ReserveStock { lines, decision_event_id },
+                (true, true) => Message::ReleaseStock,
             };
             products.hear(order, &message).unwrap();
         }
@@ -178,6 +203,37 @@ proptest! {
             let undone = ["RELEASED", "TOMBSTONE"].contains(&state);
             prop_assert!(state == "RESERVED" && !cancelled || undone && *cancelled, "{}", state);
         }
+    }
+
+    /// The orchestrator repeats and overtakes itself, and asks for a release at the end: each time it is told what stands.
+    #[test]
+    fn every_command_is_answered_with_what_stands_and_after_a_release_nothing_is_held(
+        stock in 0..8_i64,
+        wanted in wanted(),
+        releases in prop::collection::vec(any::<bool>(), 0..12),
+    ) {
+        let mut products = Products::new([stock, stock]);
+        let before = products.stock();
+        for release in releases.into_iter().chain([true, false]) {
+            let decision_event_id = products.next_id();
+            let command = if release {
+                Message::ReleaseStock
+            } else {
+                Message::ReserveStock { lines: wanted.clone(), decision_event_id }
+            };
+            let decided = products.decision(0);
+            let answer = answer(products.hear(0, &command).unwrap());
+            let told = match (&products.rows[&0], release) {
+                (Reservation::Reserved { lines, .. }, false) => Event::StockReserved { decision_event_id, lines: lines.clone() },
+                (Reservation::Rejected { shortages, .. }, false) => {
+                    Event::ProductOutOfStock { decision_event_id, shortages: shortages.clone() }
+                }
+                (row, _) => Event::StockReleased { lines: row.lines().cloned() },
+            };
+            prop_assert_eq!(answer, told);
+            prop_assert!(decided.is_none() || products.decision(0) == decided, "the decision's id has changed");
+        }
+        prop_assert_eq!(products.stock(), before);
     }
 
     #[test]

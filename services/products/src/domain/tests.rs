@@ -29,6 +29,10 @@ pub(super) fn lines(lines: &[(&str, i32)]) -> Lines {
         .unwrap()
 }
 
+fn short(product_id: &str, quantity: i32, available: i64) -> Shortage {
+    Shortage { wanted: Line::new(product_id, quantity).unwrap(), available }
+}
+
 fn placed(wanted: &[(&str, i32)]) -> Message {
     Message::OrderPlaced { lines: lines(wanted), decision_event_id: OURS }
 }
@@ -43,30 +47,48 @@ fn rows() -> [Option<Reservation>; 5] {
         None,
         Some(Reservation::Reserved { decision_event_id: OURS, lines: lines.clone() }),
         Some(Reservation::Released { decision_event_id: OURS, lines }),
-        Some(Reservation::Rejected { decision_event_id: OURS }),
+        Some(Reservation::Rejected {
+            decision_event_id: OURS,
+            shortages: vec![short("tv", 11, 10)],
+        }),
         Some(Reservation::Tombstone),
     ]
 }
 
-fn messages() -> [(&'static str, Message); 5] {
+fn reserve(wanted: &[(&str, i32)]) -> Message {
+    Message::ReserveStock { lines: lines(wanted), decision_event_id: OTHER }
+}
+
+fn messages() -> [(&'static str, Message); 8] {
     [
         ("OrderPlaced, it fits", placed(&[("tv", 3)])),
         ("OrderPlaced, too much", placed(&[("tv", 11)])),
         ("OrderCancelled", cancelled(None)),
         ("OrderCancelled after our rejection", cancelled(Some(OURS))),
         ("OrderCancelled after an unknown rejection", cancelled(Some(OTHER))),
+        ("ReserveStock, it fits", reserve(&[("tv", 3)])),
+        ("ReserveStock, too much", reserve(&[("tv", 11)])),
+        ("ReleaseStock", Message::ReleaseStock),
     ]
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::StockReserved { .. } => "StockReserved",
+        Event::ProductOutOfStock { .. } => "ProductOutOfStock",
+        Event::StockReleased { .. } => "StockReleased",
+        Event::ProductChanged(_) => "ProductChanged",
+    }
 }
 
 fn told(result: Result<Decision, Contradiction>) -> String {
     match result {
         Ok(Decision::Applied(row, events)) => {
-            let names = events.iter().map(|event| match event {
-                Event::StockReserved { .. } => "StockReserved",
-                Event::ProductOutOfStock { .. } => "ProductOutOfStock",
-                Event::ProductChanged(_) => "ProductChanged",
-            });
-            format!("{} [{}]", row.state(), names.collect::<Vec<_>>().join(", "))
+            let names: Vec<_> = events.iter().map(name).collect();
+            format!("{} [{}]", row.state(), names.join(", "))
+        }
+        Ok(Decision::Answered(outcome, answer)) => {
+            format!("{} [{}]", outcome.as_str(), name(&answer))
         }
         Ok(Decision::Duplicate) => "duplicate".to_owned(),
         Ok(Decision::OwnOrigin) => "own origin".to_owned(),
@@ -95,26 +117,41 @@ const TABLE: &str = "\
 (none)    | OrderCancelled                            | TOMBSTONE []
 (none)    | OrderCancelled after our rejection        | quarantine
 (none)    | OrderCancelled after an unknown rejection | quarantine
+(none)    | ReserveStock, it fits                     | RESERVED [StockReserved, ProductChanged]
+(none)    | ReserveStock, too much                    | REJECTED [ProductOutOfStock]
+(none)    | ReleaseStock                              | TOMBSTONE [StockReleased]
 RESERVED  | OrderPlaced, it fits                      | duplicate
 RESERVED  | OrderPlaced, too much                     | duplicate
 RESERVED  | OrderCancelled                            | RELEASED [ProductChanged]
 RESERVED  | OrderCancelled after our rejection        | quarantine
 RESERVED  | OrderCancelled after an unknown rejection | quarantine
+RESERVED  | ReserveStock, it fits                     | duplicate [StockReserved]
+RESERVED  | ReserveStock, too much                    | duplicate [StockReserved]
+RESERVED  | ReleaseStock                              | RELEASED [StockReleased, ProductChanged]
 RELEASED  | OrderPlaced, it fits                      | duplicate
 RELEASED  | OrderPlaced, too much                     | duplicate
 RELEASED  | OrderCancelled                            | duplicate
 RELEASED  | OrderCancelled after our rejection        | quarantine
 RELEASED  | OrderCancelled after an unknown rejection | quarantine
+RELEASED  | ReserveStock, it fits                     | duplicate [StockReleased]
+RELEASED  | ReserveStock, too much                    | duplicate [StockReleased]
+RELEASED  | ReleaseStock                              | duplicate [StockReleased]
 REJECTED  | OrderPlaced, it fits                      | duplicate
 REJECTED  | OrderPlaced, too much                     | duplicate
 REJECTED  | OrderCancelled                            | raced
 REJECTED  | OrderCancelled after our rejection        | own origin
 REJECTED  | OrderCancelled after an unknown rejection | quarantine
+REJECTED  | ReserveStock, it fits                     | duplicate [ProductOutOfStock]
+REJECTED  | ReserveStock, too much                    | duplicate [ProductOutOfStock]
+REJECTED  | ReleaseStock                              | ignored [StockReleased]
 TOMBSTONE | OrderPlaced, it fits                      | raced
 TOMBSTONE | OrderPlaced, too much                     | raced
 TOMBSTONE | OrderCancelled                            | duplicate
 TOMBSTONE | OrderCancelled after our rejection        | quarantine
 TOMBSTONE | OrderCancelled after an unknown rejection | quarantine
+TOMBSTONE | ReserveStock, it fits                     | raced [StockReleased]
+TOMBSTONE | ReserveStock, too much                    | raced [StockReleased]
+TOMBSTONE | ReleaseStock                              | duplicate [StockReleased]
 ";
 
 #[test]
@@ -155,15 +192,11 @@ fn an_order_that_falls_short_in_one_line_takes_nothing_and_names_every_shortage(
     let shelf = Shelf::from([product("tv", 10), product("clock", 2), product("mask", 0)]);
     let wanted = placed(&[("tv", 3), ("clock", 5), ("unheard-of", 1), ("mask", 1)]);
     let decision = decide(None, &wanted, &shelf, NOW).unwrap();
-    let short = |product_id, quantity, available| Shortage {
-        wanted: Line::new(product_id, quantity).unwrap(),
-        available,
-    };
     let shortages = vec![short("clock", 5, 2), short("unheard-of", 1, 0), short("mask", 1, 0)];
     assert_eq!(
         decision,
         Decision::Applied(
-            Reservation::Rejected { decision_event_id: OURS },
+            Reservation::Rejected { decision_event_id: OURS, shortages: shortages.clone() },
             vec![Event::ProductOutOfStock { decision_event_id: OURS, shortages }],
         )
     );
@@ -200,4 +233,38 @@ fn a_reservation_takes_the_last_piece_and_not_one_more() {
     assert_eq!(told(fits), "RESERVED [StockReserved, ProductChanged]");
     let short = decide(None, &placed(&[("tv", 4)]), &shelf, NOW);
     assert_eq!(told(short), "REJECTED [ProductOutOfStock]");
+}
+
+#[test]
+fn a_command_that_comes_again_is_answered_with_what_was_decided_under_its_own_id() {
+    let shelf = Shelf::from([product("tv", 10)]);
+    let short = vec![short("tv", 11, 4)];
+    let again = [
+        (
+            Reservation::Reserved { decision_event_id: OURS, lines: lines(&[("tv", 3)]) },
+            Event::StockReserved { decision_event_id: OTHER, lines: lines(&[("tv", 3)]) },
+        ),
+        (
+            Reservation::Rejected { decision_event_id: OURS, shortages: short.clone() },
+            Event::ProductOutOfStock { decision_event_id: OTHER, shortages: short },
+        ),
+    ];
+    for (row, answer) in again {
+        let decision = decide(Some(&row), &reserve(&[("tv", 9)]), &shelf, NOW).unwrap();
+        assert_eq!(decision, Decision::Answered(Outcome::Duplicate, answer));
+    }
+}
+
+#[test]
+fn a_release_by_command_tells_first_what_was_taken_and_then_of_each_product() {
+    let shelf = Shelf::from([product("tv", 7)]);
+    let taken = lines(&[("tv", 3)]);
+    let row = Reservation::Reserved { decision_event_id: OURS, lines: taken.clone() };
+    let decision = decide(Some(&row), &Message::ReleaseStock, &shelf, NOW).unwrap();
+    let Decision::Applied(released, events) = decision else { panic!("{decision:?}") };
+    assert_eq!(released, Reservation::Released { decision_event_id: OURS, lines: taken.clone() });
+    let [Event::StockReleased { lines }, Event::ProductChanged(tv)] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!((lines.as_ref(), tv.stock, tv.version), (Some(&taken), 10, 2));
 }

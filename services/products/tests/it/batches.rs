@@ -3,7 +3,10 @@
 use chassis::inbox::Record;
 use uuid::Uuid;
 
-use crate::shop::{Orders, Shop};
+use crate::{
+    commands::Orchestrator,
+    shop::{Orders, Shop},
+};
 
 /// The same messages for two shops, which must end the same.
 async fn both_ways(products: &[(&str, i64)], batch: &[Record]) -> Shop {
@@ -104,4 +107,22 @@ async fn a_batch_with_poison_in_it() {
     let shop = both_ways(&[("tv", 10)], &batch).await;
     assert_eq!(shop.stock("tv").await, 0);
     assert_eq!(shop.state(ids[1]).await, None);
+}
+
+#[tokio::test]
+async fn commands_of_several_orders_their_repetitions_and_releases_that_overtake() {
+    let mut orchestrator = Orchestrator::new();
+    let ids: Vec<Uuid> = (0..6).map(|_| Uuid::now_v7()).collect();
+    let mut batch: Vec<Record> =
+        ids.iter().map(|order_id| orchestrator.reserve(*order_id, &[("tv", 3)])).collect();
+    batch.push(batch[0].clone());
+    batch.insert(2, orchestrator.release(ids[0]));
+    batch.insert(0, orchestrator.release(ids[1]));
+    batch.push(batch[3].clone());
+
+    let shop = both_ways(&[("tv", 10)], &batch).await;
+    for (order, state) in [(0, "RELEASED"), (1, "TOMBSTONE"), (4, "RESERVED"), (5, "REJECTED")] {
+        assert_eq!(shop.state(ids[order]).await.as_deref(), Some(state), "order {order}");
+    }
+    assert_eq!(shop.stock("tv").await, 1);
 }

@@ -8,6 +8,7 @@
 mod shop;
 
 mod calls;
+mod commands;
 mod reactions;
 
 mod batches;
