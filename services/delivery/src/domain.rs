@@ -1,5 +1,7 @@
-//! The life of a delivery as a pure state machine: (state, event or call) -> (state', event) or a refusal. No I/O, no
+//! The life of a delivery as a pure state machine: (state, event, command or call) -> (state', event) or a refusal. No I/O, no
 //! clock, no wire types; ids come in as arguments. Dispatch is the pivot: here it is decided whether cancel or ship won.
+
+mod commands;
 
 use chassis::{cause::CausalPath, trail::Outcome};
 use uuid::Uuid;
@@ -40,7 +42,7 @@ pub enum Late {
     CancelRefused,
 }
 
-/// What delivery hears from orders.
+/// What delivery hears from orders, or is told to do by the orchestrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
     /// An order was accepted.
@@ -57,6 +59,15 @@ pub enum Heard<'a> {
         /// The causes behind it. They only explain: the row decides.
         path: &'a CausalPath,
     },
+    /// A command to open a delivery.
+    StartDelivery {
+        /// Whether some carrier delivers to its address.
+        carrier: bool,
+    },
+    /// A command to let the goods leave: the order is confirmed.
+    ReadyDelivery,
+    /// A command to call the delivery off.
+    CancelDelivery,
 }
 
 /// What the warehouse calls.
@@ -78,6 +89,8 @@ pub enum Call {
 pub enum Told {
     /// DeliveryStarted.
     Started,
+    /// DeliveryReady.
+    Ready,
     /// DeliveryDispatched.
     Dispatched,
     /// DeliveryCompleted.
@@ -90,7 +103,7 @@ pub enum Told {
     Failed,
 }
 
-/// What becomes of an event.
+/// What becomes of an event or a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The row becomes this.
@@ -99,9 +112,11 @@ pub enum Decision {
     Tells(State, Told),
     /// Nothing has to change, for this reason.
     Nothing(Outcome),
+    /// Nothing has to change, for this reason; the command is answered all the same.
+    Answers(Told, Outcome),
 }
 
-/// An event that contradicts the row: it must be looked at by a person.
+/// An event or a command that contradicts the row: it must be looked at by a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {
     /// Orders confirms, or asks delivery to cancel, only after DeliveryStarted, which committed together with the row; and
@@ -112,6 +127,9 @@ pub enum Contradiction {
     /// Orders cancels a confirmed order only when delivery has said that the goods have not left.
     #[error("the order is cancelled, but its goods have left")]
     CancelledAfterDispatch,
+    /// The orchestrator lets goods leave only after DeliveryStarted has answered it: a row is lost.
+    #[error("there is no delivery whose goods could leave")]
+    NothingToReady,
 }
 
 /// Why a call is refused.
@@ -160,7 +178,7 @@ impl Carriers {
 /// Why the goods of an order to such an address are not sent.
 pub const NO_CARRIER: &str = "no carrier delivers to this address";
 
-/// Decides what becomes of an event. `event_id` is the id of the event that may follow from it.
+/// Decides what becomes of an event or a command. `event_id` is the id of the event that may follow from it.
 pub fn react(
     current: Option<&State>,
     heard: Heard<'_>,
@@ -171,16 +189,15 @@ pub fn react(
         Heard::OrderConfirmed => confirmed(current),
         Heard::OrderCancelRequested => cancel_requested(current, event_id),
         Heard::OrderCancelled { path } => cancelled(current, path, event_id),
+        Heard::StartDelivery { carrier } => Ok(commands::start(current, carrier, event_id)),
+        Heard::ReadyDelivery => commands::ready(current),
+        Heard::CancelDelivery => Ok(commands::cancel(current, event_id)),
     }
 }
 
 fn placed(current: Option<&State>, carrier: bool, event_id: Uuid) -> Decision {
     match current {
-        None if carrier => Decision::Tells(State::Started, Told::Started),
-        None => Decision::Tells(
-            State::Failed { told_by: event_id, reason: NO_CARRIER.to_owned() },
-            Told::Failed,
-        ),
+        None => open(carrier, event_id),
         Some(State::Tombstone) => Decision::Nothing(Outcome::Raced),
         Some(
             State::Started
@@ -190,6 +207,15 @@ fn placed(current: Option<&State>, carrier: bool, event_id: Uuid) -> Decision {
             | State::Cancelled { .. }
             | State::Failed { .. },
         ) => Decision::Nothing(Outcome::Duplicate),
+    }
+}
+
+fn open(carrier: bool, event_id: Uuid) -> Decision {
+    if carrier {
+        Decision::Tells(State::Started, Told::Started)
+    } else {
+        let failed = State::Failed { told_by: event_id, reason: NO_CARRIER.to_owned() };
+        Decision::Tells(failed, Told::Failed)
     }
 }
 

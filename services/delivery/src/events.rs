@@ -1,4 +1,4 @@
-//! What delivery tells the others: every event carries the delivery as it stands after the change.
+//! What delivery tells the others: every event carries the delivery as it stands after the change, or without one.
 
 use chassis::{
     cause::{Cause, EncodeError},
@@ -6,7 +6,7 @@ use chassis::{
 };
 use proto::delivery::v1::{
     Delivery as View, DeliveryCancelRefused, DeliveryCancelled, DeliveryCompleted,
-    DeliveryDispatched, DeliveryFailed, DeliveryStarted,
+    DeliveryDispatched, DeliveryFailed, DeliveryReady, DeliveryStarted,
 };
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ pub fn outgoing(
     let view = wire::delivery(delivery);
     match told {
         Told::Started => cause.emit_as(event_id, &started(view)),
+        Told::Ready => cause.emit_as(event_id, &ready(view)),
         Told::Dispatched => cause.emit_as(event_id, &dispatched(view)),
         Told::Completed => cause.emit_as(event_id, &completed(view)),
         Told::Cancelled => cause.emit_as(event_id, &cancelled(view)),
@@ -32,6 +33,18 @@ pub fn outgoing(
 
 fn started(view: View) -> DeliveryStarted {
     DeliveryStarted {
+        delivery_id: view.delivery_id,
+        order_id: view.order_id,
+        lines: view.lines,
+        customer_id: view.customer_id,
+        customer_name: view.customer_name,
+        delivery_address: view.delivery_address,
+        delivery_state: view.state,
+    }
+}
+
+fn ready(view: View) -> DeliveryReady {
+    DeliveryReady {
         delivery_id: view.delivery_id,
         order_id: view.order_id,
         lines: view.lines,

@@ -1,9 +1,10 @@
-//! Deliveries: opens one for every order it hears of, and arbitrates between cancelling and shipping.
+//! Deliveries: opens one for every order it hears of or is told of, and arbitrates between cancelling and shipping.
 //! Its row decides that race, in the one pure state machine of [`domain`].
 
 pub mod config;
 
 pub mod api;
+pub mod commands;
 pub mod domain;
 pub mod parcel;
 pub mod policies;
@@ -42,11 +43,14 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
     service.answers(deliveries).reacts(inbox(carriers))?.run().await
 }
 
-/// Every event delivery reacts to.
+/// Every event delivery reacts to, and every command it obeys.
 pub fn inbox(carriers: Carriers) -> Inbox<Book> {
     Inbox::new(NAME)
-        .on(policies::OpenDelivery { carriers })
+        .on(policies::OpenDelivery { carriers: carriers.clone() })
         .on(policies::ReadyDelivery)
         .on(policies::ArbitrateCancel)
         .on(policies::CancelDelivery)
+        .on(commands::StartDelivery { carriers })
+        .on(commands::ReadyDelivery)
+        .on(commands::CancelDelivery)
 }

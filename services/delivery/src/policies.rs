@@ -107,7 +107,8 @@ impl Policy<Book> for CancelDelivery {
     }
 }
 
-fn want(order_id: &str, wants: &mut Wants) -> Result<(), Refused> {
+/// The delivery of the order that an event or a command names.
+pub(crate) fn want(order_id: &str, wants: &mut Wants) -> Result<(), Refused> {
     wants.insert(wire::order_id(order_id)?);
     Ok(())
 }
@@ -123,8 +124,18 @@ fn react(
     if cause.coordination == Some(Coordination::Orchestration) {
         return Ok(Reaction::nothing(Outcome::Ignored));
     }
-    let order_id = wire::order_id(order_id)?;
-    let event_id = Uuid::now_v7();
+    decide(book, wire::order_id(order_id)?, heard, parcel, Uuid::now_v7(), cause)
+}
+
+/// The same of any order. `event_id` is the id of the event that tells of it.
+pub(crate) fn decide(
+    book: &mut Book,
+    order_id: Uuid,
+    heard: Heard<'_>,
+    parcel: Option<Parcel>,
+    event_id: Uuid,
+    cause: &Cause,
+) -> Result<Reaction, Refused> {
     let current = book.find(order_id).map(|delivery| &delivery.state);
     let decision = domain::react(current, heard, event_id)
         .map_err(|contradiction| Refused::because(contradiction.to_string()))?;
@@ -137,6 +148,12 @@ fn react(
         Decision::Tells(state, told) => {
             let delivery = book.advance(order_id, state, parcel, cause);
             Ok(Reaction::applied(vec![events::outgoing(delivery, told, event_id, cause)?]))
+        }
+        Decision::Answers(told, outcome) => {
+            let stands = book.find(order_id);
+            let answer =
+                stands.map(|it| events::outgoing(it, told, event_id, cause)).transpose()?;
+            Ok(Reaction::answered(outcome, answer.into_iter().collect()))
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use chassis::{policy::Refused, wire::timestamp};
 use proto::{
-    delivery::v1::{Delivery as View, DeliveryLine, DeliveryState},
-    orders::v1::{OrderLine, OrderPlaced},
+    delivery::v1::{Delivery as View, DeliveryLine, DeliveryState, StartDelivery},
+    orders::v1::OrderPlaced,
 };
 use uuid::Uuid;
 
@@ -72,33 +72,50 @@ fn line(line: &Line) -> DeliveryLine {
 pub fn parcel(placed: &OrderPlaced) -> Result<Parcel, Refused> {
     let customer =
         placed.customer.as_ref().ok_or_else(|| Refused::because("the order has no customer"))?;
-    if placed.lines.is_empty() {
-        return Err(Refused::because("the order has no lines"));
-    }
+    let lines = placed.lines.iter().map(|line| Line {
+        product_id: line.product_id.clone(),
+        product_name: line.product_name.clone(),
+        quantity: line.quantity,
+    });
     Ok(Parcel {
         delivery_id: Uuid::now_v7(),
         customer_id: customer.customer_id.clone(),
         customer_name: customer.name.clone(),
         address: customer.address.clone(),
-        lines: placed.lines.iter().map(ordered).collect::<Result<_, _>>()?,
+        lines: checked(lines)?,
     })
 }
 
-fn ordered(line: &OrderLine) -> Result<Line, Refused> {
-    if line.quantity < 1 {
-        return Err(Refused::because(format!(
-            "the order has {} pieces of {:?}",
-            line.quantity, line.product_id
-        )));
-    }
-    Ok(Line {
+/// The parcel that a command describes, under a new delivery id. Errors: what is missing in the command.
+pub fn commanded(command: &StartDelivery) -> Result<Parcel, Refused> {
+    let lines = command.lines.iter().map(|line| Line {
         product_id: line.product_id.clone(),
         product_name: line.product_name.clone(),
         quantity: line.quantity,
+    });
+    Ok(Parcel {
+        delivery_id: Uuid::now_v7(),
+        customer_id: command.customer_id.clone(),
+        customer_name: command.customer_name.clone(),
+        address: command.delivery_address.clone(),
+        lines: checked(lines)?,
     })
 }
 
-/// The order an event belongs to. Errors: it is not a UUID.
+fn checked(lines: impl Iterator<Item = Line>) -> Result<Vec<Line>, Refused> {
+    let lines: Vec<Line> = lines.collect();
+    if lines.is_empty() {
+        return Err(Refused::because("the order has no lines"));
+    }
+    match lines.iter().find(|line| line.quantity < 1) {
+        Some(Line { quantity, product_id, .. }) => {
+            Err(Refused(format!("the order has {quantity} pieces of {product_id:?}")))
+        }
+        None => Ok(lines),
+    }
+}
+
+/// The order that an event or a command belongs to. Errors: it is not a UUID.
 pub fn order_id(text: &str) -> Result<Uuid, Refused> {
     Uuid::try_parse(text)
         .map_err(|error| Refused::because(format!("the order_id {text:?} is not a UUID: {error}")))

@@ -117,6 +117,7 @@ impl World {
                 self.told.push((told, event_id));
             }
             Decision::Nothing(_) => {}
+            Decision::Answers(..) => panic!("an event is not answered"),
         }
     }
 
@@ -261,5 +262,99 @@ proptest! {
         );
         assert_eq!(called_off, undone, "{world:?}");
         assert_eq!(world.row == Some(State::Ready), !undone, "{world:?}");
+    }
+
+    /// The orchestrator repeats itself and overtakes itself, while the warehouse works.
+    #[test]
+    fn every_command_is_answered_with_what_stands_and_cancel_and_ship_exclude_each_other(
+        carrier in prop::bool::weighted(0.9),
+        steps in prop::collection::vec(driven(), 0..30),
+    ) {
+        let mut world = Driven { carrier, ..Driven::default() };
+        for step in steps {
+            match step {
+                Drive::Command(heard) => world.is_told(heard),
+                Drive::Call(call) => world.is_called(&call),
+            }
+        }
+        world.is_told(Heard::CancelDelivery);
+        let shipped = matches!(world.row, Some(State::Dispatched(_) | State::Completed(_)));
+        prop_assert_eq!(shipped, world.told.contains(&Told::Dispatched));
+        prop_assert_eq!(world.told.last() == Some(&Told::CancelRefused), shipped, "{:?}", world);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Drive {
+    Command(Heard<'static>),
+    Call(Call),
+}
+
+fn driven() -> impl Strategy<Value = Drive> {
+    prop_oneof![
+        4 => Just(Drive::Command(Heard::StartDelivery { carrier: true })),
+        4 => Just(Drive::Command(Heard::ReadyDelivery)),
+        1 => Just(Drive::Command(Heard::CancelDelivery)),
+        3 => Just(Drive::Call(Call::Dispatch)),
+        2 => Just(Drive::Call(Call::Complete)),
+        1 => Just(Drive::Call(Call::Fail { reason: "lost".to_owned() })),
+    ]
+}
+
+/// A delivery that the orchestrator drives.
+#[derive(Debug, Default)]
+struct Driven {
+    carrier: bool,
+    row: Option<State>,
+    told: Vec<Told>,
+}
+
+impl Driven {
+    fn is_told(&mut self, command: Heard<'_>) {
+        let command = match command {
+            Heard::StartDelivery { .. } => Heard::StartDelivery { carrier: self.carrier },
+            other => other,
+        };
+        let Some(answer) = self.answer(command) else { return };
+        let row = self.row.clone();
+        // Whoever has not got the answer asks again.
+        assert_eq!(self.answer(command), Some(answer));
+        assert_eq!(self.row, row, "a repeated command has changed the row");
+        let stands = match self.row.as_ref().unwrap() {
+            State::Started => answer == Told::Started,
+            State::Ready => [Told::Started, Told::Ready].contains(&answer),
+            State::Dispatched(_) | State::Completed(_) => {
+                [Told::Started, Told::Ready, Told::CancelRefused].contains(&answer)
+            }
+            State::Cancelled { .. } | State::Tombstone => answer == Told::Cancelled,
+            State::Failed { .. } => answer == Told::Failed,
+        };
+        assert!(stands, "{command:?} was answered {answer:?}: {self:?}");
+        self.told.push(answer);
+    }
+
+    /// None without a row to let leave: for a person.
+    fn answer(&mut self, command: Heard<'_>) -> Option<Told> {
+        let decided = react(self.row.as_ref(), command, Uuid::nil());
+        match decided {
+            Ok(Decision::Tells(state, told)) => {
+                self.row = Some(state);
+                Some(told)
+            }
+            Ok(Decision::Answers(told, _)) => Some(told),
+            Ok(other) => panic!("{command:?} was not answered: {other:?}"),
+            Err(contradiction) => {
+                assert_eq!((contradiction, &self.row), (Contradiction::NothingToReady, &None));
+                None
+            }
+        }
+    }
+
+    fn is_called(&mut self, call: &Call) {
+        let decided = self.row.as_ref().map(|state| act(state, call, Uuid::nil()));
+        if let Some(Ok((state, told))) = decided {
+            self.row = Some(state);
+            self.told.push(told);
+        }
     }
 }

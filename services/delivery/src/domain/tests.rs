@@ -52,6 +52,10 @@ fn table() -> String {
         ("OrderCancelRequested", Heard::OrderCancelRequested),
         ("OrderCancelled", Heard::OrderCancelled { path: &foreign }),
         ("OrderCancelled, our own doing", Heard::OrderCancelled { path: &ours }),
+        ("StartDelivery", Heard::StartDelivery { carrier: true }),
+        ("StartDelivery, no carrier", Heard::StartDelivery { carrier: false }),
+        ("ReadyDelivery", Heard::ReadyDelivery),
+        ("CancelDelivery", Heard::CancelDelivery),
     ];
     let calls = [
         ("DispatchDelivery", Call::Dispatch),
@@ -65,6 +69,9 @@ fn table() -> String {
             let verdict = match react(state.as_ref(), heard, NEXT) {
                 Ok(Decision::Becomes(next)) => format!("-> {}", name(&next)),
                 Ok(Decision::Tells(next, told)) => format!("-> {}, Delivery{told:?}", name(&next)),
+                Ok(Decision::Answers(told, outcome)) => {
+                    format!("Delivery{told:?} ({})", outcome.as_str())
+                }
                 Ok(Decision::Nothing(outcome)) => format!("nothing ({})", outcome.as_str()),
                 Err(contradiction) => format!("parks: {contradiction}"),
             };

@@ -7,6 +7,7 @@
 
 mod batches;
 mod calls;
+mod commands;
 mod listing;
 mod parking;
 mod program;
