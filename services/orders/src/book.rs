@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     catalogue::{self, Product},
-    domain::Message,
+    domain::{Command, Message},
     order::{self, Order, Transition},
     store,
 };
@@ -137,6 +137,26 @@ impl Book {
             }
             // The orchestrator's business, or nobody's: no message precedes its order here.
             Some(_) | None => Ok(Reaction::nothing(Outcome::Ignored)),
+        }
+    }
+
+    /// What the orchestrator asks an order that it drives to decide.
+    pub fn obey(
+        &mut self,
+        order_id: &str,
+        command: Command,
+        cause: &Cause,
+    ) -> Result<Reaction, Refused> {
+        let order_id = parse(order_id)?;
+        Refused::unless_commanded(cause, order_id)?;
+        match self.order(order_id).map(|order| order.coordination) {
+            Some(Coordination::Orchestration) => {
+                self.decide(order_id, Message::Command(command), cause).map_err(Refused::from)
+            }
+            Some(Coordination::Choreography) => {
+                Err(Refused(format!("a command for order {order_id}, which is choreographed here")))
+            }
+            None => Err(Refused(format!("a command for order {order_id}, which does not exist"))),
         }
     }
 

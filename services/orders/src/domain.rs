@@ -1,6 +1,10 @@
 //! The fate of an order, decided purely: (fate, message) -> (fate', event) or a refusal. The orders row is the one register
 //! of decisions; the others report facts.
 
+mod commands;
+
+use chassis::trail::Outcome;
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -72,6 +76,21 @@ pub enum Message {
     DeliveryCompleted,
     /// The goods cannot be delivered.
     DeliveryFailed,
+    /// The orchestrator asks for a decision.
+    Command(Command),
+}
+
+/// What the orchestrator asks an order to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Stock is reserved and the delivery has started: let it hold.
+    ConfirmOrder,
+    /// Call it off, for this reason.
+    CancelOrder(Reason),
+    /// The goods have left: refuse the customer's wish.
+    RefuseCancel,
+    /// The goods have arrived: let it be done.
+    CompleteOrder,
 }
 
 /// What an order tells.
@@ -83,6 +102,10 @@ pub enum Event {
     OrderCancelRequested,
     /// The order is called off.
     OrderCancelled,
+    /// The customer's wish is refused: an answer to a command.
+    OrderCancelRefused,
+    /// The goods have arrived: an answer to a command.
+    OrderCompleted,
 }
 
 /// What was decided.
@@ -98,6 +121,8 @@ pub enum Decision {
     Raced,
     /// It has no meaning in this state.
     Ignored,
+    /// Nothing changes, for this reason; the command is answered all the same.
+    Answer(Event, Outcome),
 }
 
 /// Why a message is not accepted.
@@ -112,6 +137,9 @@ pub enum Refusal {
     /// The goods of a cancelled order arrived: a person must look.
     #[error("a delivery was completed for an order that is cancelled")]
     ShippedAndCancelled,
+    /// Such a command follows from the order's confirmation, and there was none: a person must look.
+    #[error("the order is still pending, so there is nothing to refuse or to complete")]
+    NotConfirmed,
 }
 
 impl Fate {
@@ -167,11 +195,12 @@ impl Fate {
                 | (State::Completed, Cancel::None | Cancel::Requested) => Decision::Ignored,
             }),
             Message::DeliveryCompleted => match self.state {
-                State::Confirmed => Ok(self.complete()),
+                State::Confirmed => Ok(Decision::Change(self.completed(), None)),
                 State::Completed => Ok(Decision::Duplicate),
                 State::Pending => Ok(Decision::Ignored),
                 State::Cancelled(_) => Err(Refusal::ShippedAndCancelled),
             },
+            Message::Command(command) => self.obey(command),
         }
     }
 
@@ -214,12 +243,12 @@ impl Fate {
         )
     }
 
-    fn complete(self) -> Decision {
+    fn completed(self) -> Self {
         let cancel = match self.cancel {
             Cancel::Requested => Cancel::Refused,
             Cancel::None | Cancel::Refused => self.cancel,
         };
-        Decision::Change(Self { state: State::Completed, cancel, ..self }, None)
+        Self { state: State::Completed, cancel, ..self }
     }
 
     /// Whether nothing can follow.

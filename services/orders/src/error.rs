@@ -99,5 +99,6 @@ fn refusal_reason(refusal: Refusal) -> &'static str {
         Refusal::CancelRefused => "CANCEL_REFUSED",
         Refusal::Completed => "ORDER_COMPLETED",
         Refusal::ShippedAndCancelled => "SHIPPED_AND_CANCELLED",
+        Refusal::NotConfirmed => "NOT_CONFIRMED",
     }
 }

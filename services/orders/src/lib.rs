@@ -9,6 +9,7 @@ pub mod policies;
 
 pub mod book;
 pub mod catalogue;
+pub mod commands;
 pub mod deadline;
 pub mod error;
 pub mod filter;
@@ -40,7 +41,7 @@ use crate::{
 /// The service's own tables.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/orders");
 
-/// What orders reacts to.
+/// What orders reacts to, and the commands it obeys.
 pub fn inbox() -> Inbox<Book> {
     Inbox::new("orders")
         .on(NoteStockReserved)
@@ -51,6 +52,10 @@ pub fn inbox() -> Inbox<Book> {
         .on(RefuseCancel)
         .on(CompleteWhenDelivered)
         .on(ReplicateProduct)
+        .on(commands::ConfirmOrder)
+        .on(commands::CancelOrder)
+        .on(commands::RefuseCancel)
+        .on(commands::CompleteOrder)
 }
 
 /// Runs the service until it is told to stop. Errors: what it needs and cannot have, or which task died of what.

@@ -1,7 +1,9 @@
 //! An order as its row holds it, and how a decision changes it.
 
 use chassis::{
-    cause::Cause, cause::Coordination, outbox::Outgoing, policy::Reaction, policy::Refused,
+    cause::{Cause, Coordination, EncodeError},
+    outbox::Outgoing,
+    policy::{Reaction, Refused},
     trail::Outcome,
 };
 use chrono::{DateTime, Utc};
@@ -104,8 +106,13 @@ impl Order {
         message: Message,
         cause: &Cause,
     ) -> Result<(Reaction, Option<Transition>), Error> {
+        let commanded = matches!(message, Message::Command(_));
         let (next, event) = match self.fate.decide(message)? {
             Decision::Change(next, event) => (next, event),
+            Decision::Answer(event, outcome) => {
+                let answer = self.tell(event, commanded, cause)?;
+                return Ok((Reaction::answered(outcome, vec![answer]), None));
+            }
             Decision::Duplicate => return Ok((Reaction::nothing(Outcome::Duplicate), None)),
             Decision::OwnOrigin => return Ok((Reaction::nothing(Outcome::OwnOrigin), None)),
             Decision::Raced => return Ok((Reaction::nothing(Outcome::Raced), None)),
@@ -114,7 +121,7 @@ impl Order {
         let seen_before = (shown(self.fate), self.fate.cancel);
         self.fate = next;
         self.version += 1;
-        let told = event.map(|event| self.tell(event, cause)).transpose()?;
+        let told = event.map(|event| self.tell(event, commanded, cause)).transpose()?;
         let event_id = told.as_ref().map(|event| event.event_id);
         let transition = (seen_before != (shown(next), next.cancel))
             .then(|| self.next_revision(cause, event_id));
@@ -150,12 +157,15 @@ impl Order {
         }
     }
 
-    fn tell(&self, event: Event, cause: &Cause) -> Result<Outgoing, chassis::cause::EncodeError> {
+    fn tell(&self, event: Event, commanded: bool, cause: &Cause) -> Result<Outgoing, EncodeError> {
         let cause = cause.clone().of_order(self.order_id, self.coordination);
+        let id = if commanded { cause.answer_id() } else { Uuid::now_v7() };
         match event {
-            Event::OrderConfirmed => cause.emit(&wire::order_confirmed(self)),
-            Event::OrderCancelRequested => cause.emit(&wire::order_cancel_requested(self)),
-            Event::OrderCancelled => cause.emit(&wire::order_cancelled(self)),
+            Event::OrderConfirmed => cause.emit_as(id, &wire::order_confirmed(self)),
+            Event::OrderCancelRequested => cause.emit_as(id, &wire::order_cancel_requested(self)),
+            Event::OrderCancelled => cause.emit_as(id, &wire::order_cancelled(self)),
+            Event::OrderCancelRefused => cause.emit_as(id, &wire::order_cancel_refused(self)),
+            Event::OrderCompleted => cause.emit_as(id, &wire::order_completed(self)),
         }
     }
 
@@ -187,7 +197,7 @@ pub enum Error {
     Refused(#[from] Refusal),
     /// The event that tells of it could not be written.
     #[error(transparent)]
-    Encode(#[from] chassis::cause::EncodeError),
+    Encode(#[from] EncodeError),
 }
 
 impl From<Error> for Refused {

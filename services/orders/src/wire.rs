@@ -2,8 +2,8 @@
 
 use chassis::{cause::Coordination, wire::timestamp};
 use proto::orders::v1::{
-    self, CancelReason, OrderCancelRequested, OrderCancelled, OrderConfirmed, OrderPlaced,
-    OrderTransition,
+    self, CancelReason, OrderCancelRefused, OrderCancelRequested, OrderCancelled, OrderCompleted,
+    OrderConfirmed, OrderPlaced, OrderTransition,
 };
 
 use crate::{
@@ -99,6 +99,22 @@ pub fn order_cancelled(order: &Order) -> OrderCancelled {
     }
 }
 
+/// The event of a cancellation that is refused.
+pub fn order_cancel_refused(order: &Order) -> OrderCancelRefused {
+    OrderCancelRefused {
+        order_id: order.order_id.to_string(),
+        customer: Some(customer(&order.customer)),
+    }
+}
+
+/// The event of an order that is done.
+pub fn order_completed(order: &Order) -> OrderCompleted {
+    OrderCompleted {
+        order_id: order.order_id.to_string(),
+        customer: Some(customer(&order.customer)),
+    }
+}
+
 /// The coordination as callers name it.
 pub fn coordination(coordination: Coordination) -> v1::Coordination {
     match coordination {
@@ -132,5 +148,16 @@ fn reason(reason: Option<Reason>) -> CancelReason {
         Some(Reason::Customer) => CancelReason::Customer,
         Some(Reason::DeliveryFailed) => CancelReason::DeliveryFailed,
         Some(Reason::TimedOut) => CancelReason::TimedOut,
+    }
+}
+
+/// The reason that a command gives; none when it gives none that is known.
+pub fn commanded(reason: i32) -> Option<Reason> {
+    match CancelReason::try_from(reason) {
+        Ok(CancelReason::Unspecified) | Err(_) => None,
+        Ok(CancelReason::OutOfStock) => Some(Reason::OutOfStock),
+        Ok(CancelReason::Customer) => Some(Reason::Customer),
+        Ok(CancelReason::DeliveryFailed) => Some(Reason::DeliveryFailed),
+        Ok(CancelReason::TimedOut) => Some(Reason::TimedOut),
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MESSAGES: [Message; 9] = [
+const MESSAGES: [Message; 16] = [
     Message::CancelOrder,
     Message::DeadlinePassed,
     Message::StockReserved,
@@ -14,6 +14,21 @@ const MESSAGES: [Message; 9] = [
     Message::DeliveryCancelRefused,
     Message::DeliveryCompleted,
     Message::DeliveryFailed,
+    Message::Command(Command::ConfirmOrder),
+    Message::Command(Command::CancelOrder(Reason::OutOfStock)),
+    Message::Command(Command::CancelOrder(Reason::Customer)),
+    Message::Command(Command::CancelOrder(Reason::DeliveryFailed)),
+    Message::Command(Command::CancelOrder(Reason::TimedOut)),
+    Message::Command(Command::RefuseCancel),
+    Message::Command(Command::CompleteOrder),
+];
+
+const EVENTS: [Event; 5] = [
+    Event::OrderConfirmed,
+    Event::OrderCancelRequested,
+    Event::OrderCancelled,
+    Event::OrderCancelRefused,
+    Event::OrderCompleted,
 ];
 
 const CONFIRMED: Fate = Fate {
@@ -68,10 +83,15 @@ fn table() -> String {
                         event.map(|event| format!(", {event:?}")).unwrap_or_default()
                     )
                 }
+                Ok(Decision::Answer(event, outcome)) => format!("({outcome:?}), {event:?}"),
                 Ok(other) => format!("({other:?})"),
                 Err(refusal) => format!("refused: {refusal:?}"),
             };
-            table += &format!("{} | {message:?} -> {decided}\n", name(fate));
+            let message = match message {
+                Message::Command(command) => format!("command {command:?}"),
+                event_or_call => format!("{event_or_call:?}"),
+            };
+            table += &format!("{} | {message} -> {decided}\n", name(fate));
         }
     }
     table
@@ -81,6 +101,19 @@ fn table() -> String {
 fn every_state_and_message_is_decided_as_the_table_says() {
     assert_eq!(table(), include_str!("table.txt"), "the table is now:\n{}", table());
 }
+
+/// What may come to an order that the orchestrator drives.
+const DRIVEN: [Message; 9] = [
+    Message::CancelOrder,
+    Message::DeadlinePassed,
+    Message::Command(Command::ConfirmOrder),
+    Message::Command(Command::CancelOrder(Reason::OutOfStock)),
+    Message::Command(Command::CancelOrder(Reason::Customer)),
+    Message::Command(Command::CancelOrder(Reason::DeliveryFailed)),
+    Message::Command(Command::CancelOrder(Reason::TimedOut)),
+    Message::Command(Command::RefuseCancel),
+    Message::Command(Command::CompleteOrder),
+];
 
 #[test]
 fn both_facts_confirm_in_whichever_order_they_come() {
@@ -100,6 +133,30 @@ fn a_confirmed_order_is_cancelled_only_through_delivery() {
         run([Message::StockReserved, Message::DeliveryStarted, Message::CancelOrder]);
     assert_eq!((fate.state, fate.cancel), (State::Confirmed, Cancel::Requested));
     assert_eq!(events, [Event::OrderConfirmed, Event::OrderCancelRequested]);
+}
+
+#[test]
+fn a_command_cancels_a_confirmed_order_only_when_its_delivery_failed_or_its_customer_asked() {
+    let cancel = |reason| Message::Command(Command::CancelOrder(reason));
+    let requested = Fate { cancel: Cancel::Requested, ..CONFIRMED };
+    let refused = Fate { cancel: Cancel::Refused, ..CONFIRMED };
+    for fate in [CONFIRMED, refused] {
+        let answer = Decision::Answer(Event::OrderConfirmed, Outcome::Ignored);
+        assert_eq!(fate.decide(cancel(Reason::Customer)), Ok(answer));
+    }
+    for (fate, reason) in [(requested, Reason::Customer), (CONFIRMED, Reason::DeliveryFailed)] {
+        let cancelled = Fate { state: State::Cancelled(reason), ..fate };
+        let decision = Decision::Change(cancelled, Some(Event::OrderCancelled));
+        assert_eq!(fate.decide(cancel(reason)), Ok(decision));
+    }
+}
+
+#[test]
+fn a_completion_by_command_refuses_the_wish_that_nobody_has_decided() {
+    let requested = Fate { cancel: Cancel::Requested, ..CONFIRMED };
+    let completed = Fate { state: State::Completed, cancel: Cancel::Refused, ..CONFIRMED };
+    let decision = Decision::Change(completed, Some(Event::OrderCompleted));
+    assert_eq!(requested.decide(Message::Command(Command::CompleteOrder)), Ok(decision));
 }
 
 fn run(messages: impl IntoIterator<Item = Message>) -> (Fate, Vec<Event>) {
@@ -129,8 +186,49 @@ proptest! {
             events.extend(event);
             fate = next;
         }
-        for once in [Event::OrderConfirmed, Event::OrderCancelled, Event::OrderCancelRequested] {
+        for once in EVENTS {
             prop_assert!(events.iter().filter(|event| **event == once).count() <= 1, "{events:?}");
+        }
+    }
+
+    /// Calls, deadlines and commands in any order: every command is answered with where the order stands then, and a
+    /// confirmed order is cancelled only because of its delivery.
+    #[test]
+    fn every_command_is_answered_with_where_the_order_stands(indices in prop::collection::vec(0..DRIVEN.len(), 0..40)) {
+        let mut fate = Fate::PLACED;
+        for message in indices.into_iter().map(|index| DRIVEN[index]) {
+            let (next, answer) = match fate.decide(message) {
+                Ok(Decision::Change(next, event)) => (next, event),
+                Ok(Decision::Answer(event, _)) => (fate, Some(event)),
+                Ok(_) => (fate, None),
+                Err(Refusal::NotConfirmed) => {
+                    prop_assert_eq!(fate.state, State::Pending);
+                    continue;
+                }
+                Err(Refusal::ShippedAndCancelled) => {
+                    prop_assert!(matches!(fate.state, State::Cancelled(_)));
+                    continue;
+                }
+                Err(Refusal::CancelRefused | Refusal::Completed) => continue,
+            };
+            if matches!(message, Message::Command(_)) {
+                let stands = match next.state {
+                    State::Pending => None,
+                    State::Confirmed | State::Completed if answer == Some(Event::OrderCancelRefused) => {
+                        prop_assert_eq!(next.cancel, Cancel::Refused);
+                        answer
+                    }
+                    State::Confirmed => Some(Event::OrderConfirmed),
+                    State::Completed => Some(Event::OrderCompleted),
+                    State::Cancelled(_) => Some(Event::OrderCancelled),
+                };
+                prop_assert_eq!(answer, stands, "{:?} of {:?}", message, fate);
+            }
+            if let (State::Confirmed, State::Cancelled(reason)) = (fate.state, next.state) {
+                let asked = reason == Reason::Customer && fate.cancel == Cancel::Requested;
+                prop_assert!(asked || reason == Reason::DeliveryFailed, "{:?} for {:?}", fate, reason);
+            }
+            fate = next;
         }
     }
 

@@ -33,7 +33,7 @@ async fn orders(shop: &mut Shop) -> Vec<Uuid> {
 }
 
 /// What is left of these orders and this product, and what was told of them, without ids and times.
-async fn outcome(shop: &Shop, orders: &[Uuid], product_id: &str) -> Vec<String> {
+pub(crate) async fn outcome(shop: &Shop, orders: &[Uuid], product_id: &str) -> Vec<String> {
     let mut outcome = Vec::new();
     for order_id in orders {
         let rows: Vec<String> = sqlx::query_scalar(

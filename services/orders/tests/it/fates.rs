@@ -11,7 +11,7 @@ use CancelReason::{Customer, DeliveryFailed, OutOfStock, TimedOut, Unspecified a
 use OrderState::{Cancelled, Cancelling, Completed, Confirmed, Pending};
 
 /// Steps; then the state, the reason, whether a cancellation was refused, the revision, and what was told after OrderPlaced.
-type History = (&'static str, OrderState, CancelReason, bool, i64, &'static str);
+pub(crate) type History = (&'static str, OrderState, CancelReason, bool, i64, &'static str);
 
 const HISTORIES: [History; 28] = [
     ("", Pending, Nothing, false, 1, ""),
@@ -122,7 +122,7 @@ const HISTORIES: [History; 28] = [
 ];
 
 /// A step in capitals is a cancellation that is refused for this reason.
-async fn take(shop: &mut Shop, order_id: Uuid, step: &str) {
+pub(crate) async fn take(shop: &mut Shop, order_id: Uuid, step: &str) {
     match step {
         "cancel" => {
             shop.cancel(order_id).await.unwrap();

@@ -7,6 +7,7 @@
 
 mod shop;
 
+mod commands;
 mod fates;
 mod placing;
 mod replica;

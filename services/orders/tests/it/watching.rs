@@ -7,7 +7,10 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
-use crate::shop::{Shop, in_time, reason};
+use crate::{
+    commands::{Orchestrator, orchestrated},
+    shop::{Shop, in_time, reason},
+};
 
 use OrderState::{Cancelled, Cancelling, Completed, Confirmed, Pending};
 
@@ -34,6 +37,20 @@ async fn rest(mut watch: Watch) -> Vec<(OrderState, i64)> {
         seen.push((order.state(), order.revision));
     }
     seen
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_commands_decide() {
+    let mut orchestrator = Orchestrator::new();
+    let shop = Shop::open().await;
+    let order_id = orchestrated(&shop).await;
+    let stream = watch(&shop, order_id, 0).await;
+    for command in ["ConfirmOrder", "CompleteOrder"] {
+        let command = orchestrator.command(order_id, command);
+        // A repetition is no news.
+        shop.hear(&[command.clone(), command]).await;
+    }
+    assert_eq!(rest(stream).await, [(Pending, 1), (Confirmed, 2), (Completed, 3)]);
 }
 
 #[tokio::test]
