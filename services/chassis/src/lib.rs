@@ -23,6 +23,7 @@ pub mod trail;
 pub mod page_token;
 pub mod status;
 pub mod violations;
+pub mod watch;
 pub mod wire;
 
 pub mod housekeeping;

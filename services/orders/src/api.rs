@@ -11,11 +11,12 @@ use chassis::{
     policy::Book as _,
     trail::{self, Entry, Kind},
     violations::Violations,
+    watch::{self, Watchers},
 };
 use proto::orders::v1::{
     CancelOrderRequest, CancelOrderResponse, GetOrderRequest, GetOrderResponse, ListOrdersRequest,
     ListOrdersResponse, ListProductReplicasRequest, ListProductReplicasResponse, OrderView,
-    PlaceOrderRequest, PlaceOrderResponse, ProductReplica, WatchOrderRequest,
+    PlaceOrderRequest, PlaceOrderResponse, ProductReplica, WatchOrderRequest, WatchOrderResponse,
     order_service_server::OrderService,
 };
 use sqlx::PgPool;
@@ -35,7 +36,7 @@ use crate::{
     placement::Placement,
     stock_check::StockCheck,
     store,
-    watch::{self, Watchers},
+    watch::Seen,
     wire,
 };
 
@@ -49,7 +50,7 @@ pub struct Api {
     /// Where orders are placed.
     pub intake: Intake,
     /// Where orders are watched.
-    pub watchers: Watchers,
+    pub watchers: Watchers<Seen>,
     /// Whether the stock is checked first.
     pub stock_check: config::StockCheck,
     /// How it is checked with products.
@@ -62,7 +63,7 @@ pub struct Api {
 
 #[tonic::async_trait]
 impl OrderService for Api {
-    type WatchOrderStream = Pin<Box<dyn Stream<Item = watch::Answer> + Send + 'static>>;
+    type WatchOrderStream = Pin<Box<dyn Stream<Item = watch::Answer<Seen>> + Send + 'static>>;
 
     async fn place_order(
         &self,
@@ -142,14 +143,21 @@ impl OrderService for Api {
             violations.add("after_revision", "must not be negative");
         }
         violations.finish()?;
-        let order = self.read(order_id, false).await?;
+        let mut order = self.read(order_id, false).await?;
         let mut violations = Violations::default();
         if request.after_revision > order.revision {
             let revision = order.revision;
             violations.add("after_revision", format!("is beyond the order's revision {revision}"));
         }
         violations.finish()?;
-        Ok(Response::new(Box::pin(self.watchers.watch(order, request.after_revision)?)))
+        let first = if request.after_revision == 0 {
+            Some(WatchOrderResponse { order: Some(order.clone()), transition: None })
+        } else {
+            order.revision = request.after_revision;
+            None
+        };
+        let stream = self.watchers.watch(Seen { order_id, order }, first)?;
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_product_replicas(

@@ -24,6 +24,7 @@ use chassis::{
     inbox::Inbox,
     saga,
     service::{LARGEST_MESSAGE, Service},
+    watch as watches,
 };
 use proto::orders::v1::order_service_server::OrderServiceServer;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -62,7 +63,7 @@ pub fn inbox() -> Inbox<Book> {
 pub async fn start(config: config::Config) -> anyhow::Result<()> {
     let service = Service::boot("orders", config.service, &MIGRATIONS).await?;
     let (intake, clerk) = intake::open(service.pool(), service.doorbell());
-    let (watchers, lookout) = watch::open(service.pool());
+    let (watchers, lookout) = watches::open(service.pool());
     let deadlines = deadline::run(service.pool(), service.doorbell(), service.shutdown());
     let unsettled = saga::watch(service.pool(), store::UNSETTLED, service.shutdown());
     let lookout = lookout.run(service.shutdown());

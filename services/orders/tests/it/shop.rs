@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::watch;
 use chassis::{
     cause::Coordination,
     clock,
@@ -9,7 +10,7 @@ use chassis::{
     inbox::{Inbox, Record, Report},
     testing::{Database, Sender},
 };
-use orders::{api::Api, book::Book, config::StockCheck, intake, stock_check, watch};
+use orders::{api::Api, book::Book, config::StockCheck, intake, stock_check};
 use proto::{
     delivery::v1::{
         DeliveryCancelRefused, DeliveryCancelled, DeliveryCompleted, DeliveryFailed,
