@@ -128,6 +128,8 @@ pub struct Cause {
     pub name: String,
     /// The id of the event, call or timer: the causation id of what follows.
     pub id: Uuid,
+    /// What caused it in turn: for an answer, the command.
+    pub causation_id: Option<Uuid>,
     /// The order it belongs to.
     pub correlation_id: Option<Uuid>,
     /// The causes behind it, itself included.
@@ -156,6 +158,7 @@ impl Cause {
         Self {
             service,
             id: envelope.event_id,
+            causation_id: envelope.causation_id,
             correlation_id: envelope.correlation_id,
             path: envelope.path.then(&envelope.source, &name, envelope.event_id),
             name,
@@ -178,6 +181,7 @@ impl Cause {
             service,
             name: name.to_owned(),
             id,
+            causation_id: None,
             correlation_id: None,
             path,
             coordination: None,

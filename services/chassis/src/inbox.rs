@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Incoming},
-    cause::Cause,
+    cause::{Cause, Coordination},
     clock,
     envelope::{Envelope, Headers},
     failure::Failure,
@@ -88,6 +88,7 @@ pub struct Inbox<B> {
     service: &'static str,
     policies: HashMap<String, Box<dyn Handler<B>>>,
     topics: BTreeSet<&'static str>,
+    only: Option<Coordination>,
 }
 
 impl<B> std::fmt::Debug for Inbox<B> {
@@ -102,7 +103,7 @@ impl<B> std::fmt::Debug for Inbox<B> {
 impl<B: Book> Inbox<B> {
     /// An inbox that reacts to nothing yet; `service` is also the consumer's name in the trail.
     pub fn new(service: &'static str) -> Self {
-        Self { service, policies: HashMap::new(), topics: BTreeSet::new() }
+        Self { service, policies: HashMap::new(), topics: BTreeSet::new(), only: None }
     }
 
     /// Adds a reaction. One policy per type of event.
@@ -112,6 +113,13 @@ impl<B: Book> Inbox<B> {
         assert!(replaced.is_none(), "two policies react to {}", P::Event::full_name());
         self.topics.insert(P::Event::TOPIC);
         self
+    }
+
+    /// Passes over what is told of orders that are coordinated in the other way, as if nobody here reacted to it: it costs
+    /// no look into the database.
+    #[must_use]
+    pub fn only(self, coordination: Coordination) -> Self {
+        Self { only: Some(coordination), ..self }
     }
 
     /// The service, which is the consumer's name in the trail.
@@ -130,8 +138,7 @@ impl<B: Book> Inbox<B> {
             return;
         }
         for record in records {
-            let event_type = Headers(&record.headers).text("ce_type");
-            if event_type.is_none_or(|it| self.policies.contains_key(it)) {
+            if self.concerns(Headers(&record.headers)) {
                 spans::transit(record, self.service);
             }
         }
@@ -293,6 +300,13 @@ impl<B: Book> Inbox<B> {
         Ok(())
     }
 
+    /// What does not say so concerns us: nobody can know that it does not.
+    fn concerns(&self, headers: Headers<'_>) -> bool {
+        let coordination = headers.text("ce_coordination");
+        headers.text("ce_type").is_none_or(|it| self.policies.contains_key(it))
+            && self.only.is_none_or(|only| coordination.is_none_or(|it| it == only.as_str()))
+    }
+
     /// Reads headers and payload; none for a type that nobody here reacts to.
     fn receive<'a>(
         &'a self,
@@ -300,11 +314,10 @@ impl<B: Book> Inbox<B> {
         received_at: DateTime<Utc>,
     ) -> Option<Incoming<'a, B>> {
         let headers = Headers(&record.headers);
-        // Without a type nobody can say that it does not concern us.
-        let handler = match headers.text("ce_type") {
-            Some(event_type) => Some(self.policies.get(event_type)?),
-            None => None,
-        };
+        if !self.concerns(headers) {
+            return None;
+        }
+        let handler = headers.text("ce_type").and_then(|it| self.policies.get(it));
         let envelope = Envelope::parse(headers).map_err(|error| Refused(error.to_string()));
         let decoded = match (&envelope, handler, &record.payload) {
             (Ok(envelope), Some(handler), Some(payload)) => {

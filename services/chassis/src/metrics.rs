@@ -38,6 +38,8 @@ pub(crate) struct Instruments {
     pub(crate) parked: Gauge<i64>,
     /// The keys that they hold back.
     pub(crate) parked_keys: Gauge<i64>,
+    /// Sagas that wait for a person.
+    pub(crate) saga_parked: Gauge<i64>,
     /// 0 while the database cannot be asked and these two stand still.
     pub(crate) inbox_measured: Gauge<u64>,
     /// Messages that polls have brought, by topic.
@@ -48,7 +50,7 @@ pub(crate) struct Instruments {
     pub(crate) saga_duration: Histogram<f64>,
     /// Sagas that have not settled.
     pub(crate) saga_unsettled: Gauge<i64>,
-    /// 0 while the database cannot be asked and the two others stand still.
+    /// 0 while the database cannot be asked and the others stand still.
     pub(crate) saga_measured: Gauge<u64>,
     /// Seconds since the oldest of them began.
     pub(crate) saga_oldest_unsettled: Gauge<f64>,
@@ -98,6 +100,7 @@ pub(crate) fn instruments() -> &'static Instruments {
                 .with_boundaries(SETTLING.to_vec())
                 .build(),
             saga_unsettled: meter.i64_gauge("saga.unsettled").build(),
+            saga_parked: meter.i64_gauge("saga.parked").build(),
             saga_measured: meter.u64_gauge("saga.measured").build(),
             saga_oldest_unsettled: meter.f64_gauge("saga.oldest.unsettled").with_unit("s").build(),
             spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),

@@ -35,3 +35,19 @@ pub async fn watch(
     measuring::watch("unsettled sagas", &instruments.saga_measured, ask, record, shutdown).await;
     Ok(())
 }
+
+/// Measures those that wait for a person, every few seconds until told to stop. The statement answers how many there are.
+pub async fn watch_parked(
+    pool: PgPool,
+    statement: &'static str,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let instruments = metrics::instruments();
+    let ask = || -> BoxFuture<'static, _> {
+        let pool = pool.clone();
+        Box::pin(async move { sqlx::query_scalar(statement).fetch_one(&pool).await })
+    };
+    let record = |parked: i64| instruments.saga_parked.record(parked, &[]);
+    measuring::watch("parked sagas", &instruments.saga_measured, ask, record, shutdown).await;
+    Ok(())
+}

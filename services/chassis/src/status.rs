@@ -58,6 +58,12 @@ pub fn stale_etag(subject: &str) -> Status {
     Status::with_error_details(Code::Aborted, message, with_reason("STALE_ETAG"))
 }
 
+/// ABORTED: the caller acted on an older version; read again and decide again.
+pub fn stale_version(subject: &str) -> Status {
+    let message = format!("{subject} has changed since that version; read it again");
+    Status::with_error_details(Code::Aborted, message, with_reason("STALE_VERSION"))
+}
+
 /// UNAVAILABLE, with the time after which to try again. The only code clients retry.
 pub fn unavailable(reason: &str, message: &str) -> Status {
     let mut details = with_reason(reason);

@@ -18,6 +18,7 @@ use crate::{
     clock, database,
     envelope::{Envelope, Headers},
     inbox::Record,
+    outbox::Outgoing,
     telemetry::TraceContext,
 };
 
@@ -131,8 +132,18 @@ impl Sender {
 
     /// An event with the cause it is to have.
     pub fn caused<E: Event>(&mut self, cause: &Cause, event: &E) -> Record {
+        self.sent(cause.emit(event).expect("encode the event"))
+    }
+
+    /// The event with which this service answers a command.
+    pub fn answer<E: Event>(&mut self, command: &Record, event: &E) -> Record {
+        let envelope = Envelope::parse(Headers(&command.headers)).expect("a command has headers");
+        let cause = Cause::message(self.service, &envelope, clock::now());
+        self.sent(cause.answer(event).expect("encode the answer"))
+    }
+
+    fn sent(&mut self, outgoing: Outgoing) -> Record {
         self.offset += 1;
-        let outgoing = cause.emit(event).expect("encode the event");
         let headers: HeaderTexts =
             serde_json::from_str(&outgoing.headers).expect("headers are an object of strings");
         Record {
