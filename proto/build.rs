@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "shop/orders/v1/orders.proto",
     "shop/orders/v1/events.proto",
     "shop/orders/v1/commands.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 10] = [
     "shop/delivery/v1/delivery.proto",
     "shop/delivery/v1/events.proto",
     "shop/delivery/v1/commands.proto",
+    "shop/orchestrator/v1/orchestrator.proto",
     "shop/operations/v1/operations.proto",
 ];
 

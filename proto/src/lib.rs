@@ -9,7 +9,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 pub use generated::{
     google,
-    shop::{delivery, operations, orders, products},
+    shop::{delivery, operations, orchestrator, orders, products},
 };
 
 pub use pbjson_types::{Duration, Timestamp};
@@ -47,6 +47,12 @@ mod generated {
             pub mod v1 {
                 tonic::include_proto!("shop.delivery.v1");
                 include!(concat!(env!("OUT_DIR"), "/shop.delivery.v1.serde.rs"));
+            }
+        }
+        pub mod orchestrator {
+            pub mod v1 {
+                tonic::include_proto!("shop.orchestrator.v1");
+                include!(concat!(env!("OUT_DIR"), "/shop.orchestrator.v1.serde.rs"));
             }
         }
         pub mod operations {

@@ -28,6 +28,7 @@ fn dependencies_point_one_way() -> Result<(), cargo_metadata::Error> {
         ("orders", vec!["chassis", "proto"]),
         ("products", vec!["chassis", "proto"]),
         ("delivery", vec!["chassis", "proto"]),
+        ("orchestrator", vec!["chassis", "proto"]),
         ("outbox-relay", vec![]),
         ("local", vec!["proto"]),
         ("e2e", vec![]),
