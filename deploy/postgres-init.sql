@@ -4,9 +4,11 @@
 create role orders login password 'orders';
 create role products login password 'products';
 create role delivery login password 'delivery';
+create role orchestrator login password 'orchestrator';
 create role outbox_relay login password 'outbox_relay';
 create role outbox_operator login password 'outbox_operator';
 
 create database orders owner orders;
 create database products owner products;
 create database delivery owner delivery;
+create database orchestrator owner orchestrator;

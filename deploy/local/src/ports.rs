@@ -40,6 +40,14 @@ pub struct Ports {
     /// The gRPC calls of delivery; its metrics are 1000 above.
     #[arg(id = "delivery-port", long, env = "SETTLE_DELIVERY_PORT", default_value_t = 8082)]
     pub delivery: u16,
+    /// The gRPC calls of the orchestrator; its metrics are 1000 above.
+    #[arg(
+        id = "orchestrator-port",
+        long,
+        env = "SETTLE_ORCHESTRATOR_PORT",
+        default_value_t = 8083
+    )]
+    pub orchestrator: u16,
     /// The gRPC calls of orders; its metrics are 1000 above.
     #[arg(id = "orders-port", long, env = "SETTLE_ORDERS_PORT", default_value_t = 8081)]
     pub orders: u16,
@@ -55,6 +63,7 @@ impl Ports {
         relay: 0,
         products: 0,
         delivery: 0,
+        orchestrator: 0,
         orders: 0,
     };
 
@@ -68,6 +77,7 @@ impl Ports {
             relay: or_free(self.relay),
             products: or_free(self.products),
             delivery: or_free(self.delivery),
+            orchestrator: or_free(self.orchestrator),
             orders: or_free(self.orders),
         }
     }
@@ -81,6 +91,7 @@ impl Ports {
             Part::Relay => self.relay,
             Part::Products => self.products,
             Part::Delivery => self.delivery,
+            Part::Orchestrator => self.orchestrator,
             Part::Orders => self.orders,
         }
     }
@@ -90,7 +101,7 @@ impl Ports {
         match part {
             Part::Postgres | Part::Kafka | Part::Jaeger => None,
             Part::Relay => Some(self.relay),
-            Part::Products | Part::Delivery | Part::Orders => {
+            Part::Products | Part::Delivery | Part::Orchestrator | Part::Orders => {
                 Some(self.of(part).saturating_add(METRICS_OFFSET))
             }
         }
@@ -121,6 +132,7 @@ const fn flag(part: Part) -> &'static str {
         Part::Relay => "--relay-port",
         Part::Products => "--products-port",
         Part::Delivery => "--delivery-port",
+        Part::Orchestrator => "--orchestrator-port",
         Part::Orders => "--orders-port",
     }
 }

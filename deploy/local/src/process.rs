@@ -37,19 +37,22 @@ pub enum Part {
     Products,
     /// The deliveries.
     Delivery,
+    /// The sagas of orders that are pinned to orchestration.
+    Orchestrator,
     /// The orders.
     Orders,
 }
 
 impl Part {
     /// Every part, in the order of their definition.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Postgres,
         Self::Kafka,
         Self::Jaeger,
         Self::Relay,
         Self::Products,
         Self::Delivery,
+        Self::Orchestrator,
         Self::Orders,
     ];
 
@@ -62,6 +65,7 @@ impl Part {
             Self::Relay => "outbox-relay",
             Self::Products => "products",
             Self::Delivery => "delivery",
+            Self::Orchestrator => "orchestrator",
             Self::Orders => "orders",
         }
     }

@@ -9,7 +9,7 @@ use crate::postgres;
 use crate::process::{Part, Spec};
 
 /// The services: each with a gRPC port, and a database and a role of its name.
-pub const SERVICES: [Part; 3] = [Part::Products, Part::Delivery, Part::Orders];
+pub const SERVICES: [Part; 4] = [Part::Products, Part::Delivery, Part::Orchestrator, Part::Orders];
 /// The role the relay reads the outboxes with.
 pub(crate) const RELAY_ROLE: &str = "outbox_relay";
 /// The role that people run the relay's verbs with.

@@ -81,7 +81,7 @@ impl Stack {
                 Part::Kafka => kafka::answers(self.kafka_bootstrap()).await,
                 Part::Jaeger => jaeger::answers(ports).await,
                 Part::Relay => health::ready_by_http(ports.relay).await,
-                Part::Products | Part::Delivery | Part::Orders => {
+                Part::Products | Part::Delivery | Part::Orchestrator | Part::Orders => {
                     health::serves_grpc(ports.of(part)).await
                 }
             })

@@ -53,6 +53,7 @@ Settle is up. Ctrl-C ends it; the data stays.
   orders    {orders}   {}/metrics
   products  {}   {}/metrics
   delivery  {}   {}/metrics
+  sagas     {}   {}/metrics
   relay                      {}/metrics
   Kafka     {}
   Postgres  {}
@@ -71,6 +72,8 @@ Watch the events in another terminal with `settle events`; see it all without gr
         http(Part::Products),
         grpc(Part::Delivery),
         http(Part::Delivery),
+        grpc(Part::Orchestrator),
+        http(Part::Orchestrator),
         http(Part::Relay),
         stack.kafka_bootstrap(),
         stack.postgres_url(),

@@ -143,7 +143,7 @@ fn every_database_of_the_environment_is_made_by_the_init_script() {
         .filter(|(variable, _)| variable == "DATABASE_URL" || variable == "RELAY_SOURCES")
         .flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>())
         .collect();
-    assert_eq!(urls.len(), 6, "three services and the relay's three sources");
+    assert_eq!(urls.len(), 2 * local::SERVICES.len(), "every service and each source of the relay");
     for url in urls {
         let (_, rest) = url.split_once("postgres://").unwrap();
         let (login, place) = rest.split_once('@').unwrap();
