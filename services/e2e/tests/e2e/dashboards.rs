@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use local::Part;
+use local::{Part, SERVICES};
 use promql_parser::{
     parser::{self, Expr, LabelModifier, VectorSelector},
     util::{ExprVisitor, walk_expr},
@@ -53,6 +53,7 @@ pub(crate) async fn pushed(shop: Shop) -> anyhow::Result<()> {
         (Part::Orders, "orders"),
         (Part::Products, "products"),
         (Part::Delivery, "delivery"),
+        (Part::Orchestrator, "orchestrator"),
         (Part::Relay, "outbox-relay"),
     ] {
         until(&format!("{service} has pushed everything"), async || {
@@ -129,7 +130,7 @@ fn under(name: &str, value: &serde_json::Value) -> Vec<String> {
 /// The labels of every series that the processes show, by name.
 async fn measured(shop: &Shop) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for part in [Part::Orders, Part::Products, Part::Delivery, Part::Relay] {
+    for part in SERVICES.into_iter().chain([Part::Relay]) {
         let text = page(shop, part, "/metrics").await?;
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);

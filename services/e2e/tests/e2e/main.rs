@@ -18,14 +18,17 @@ mod idempotency;
 mod injected;
 mod outages;
 mod races;
+mod sagas;
 mod shutdown;
 mod stock_check;
+mod styles;
 mod traces;
 mod walkthrough;
 
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use proto::orders::v1::Coordination;
 use shop::Shop;
 use tokio::runtime::Runtime;
 
@@ -54,6 +57,19 @@ impl Stage {
             ended.map_err(|error| Failed::from(format!("{error:?}\n{}", shop.whereabouts())))
         })
     }
+
+    /// The same scenario with orders that the orchestrator drives.
+    fn orchestrated<F>(
+        self: &Arc<Self>,
+        name: &str,
+        scenario: impl Fn(Shop) -> F + Send + 'static,
+    ) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let driven = move |shop: Shop| scenario(shop.in_style(Coordination::Orchestration));
+        self.trial(&format!("{name}_orchestrated"), driven)
+    }
 }
 
 fn main() {
@@ -62,7 +78,7 @@ fn main() {
     arguments.test_threads = Some(1);
     let runtime = Runtime::new().expect("start a runtime");
     let stage = Arc::new(Stage { runtime, shop: OnceLock::new() });
-    let trials = vec![
+    let mut trials = vec![
         stage.trial(
             "an_order_is_confirmed_and_cancelled_and_the_stock_comes_back",
             walkthrough::confirm_and_cancel,
@@ -143,9 +159,47 @@ fn main() {
         stage.trial("a_stop_during_load_loses_no_acknowledged_order", shutdown::under_load),
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
     ];
+    trials.extend(orchestrated(&stage));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(shop)) = stage.shop.get() {
         stage.runtime.block_on(shop.close());
     }
     conclusion.exit();
+}
+
+/// What holds in choreography holds in orchestration; and what only a saga can meet with.
+fn orchestrated(stage: &Arc<Stage>) -> Vec<Trial> {
+    vec![
+        stage.orchestrated("an_order_is_confirmed_and_cancelled", walkthrough::confirm_and_cancel),
+        stage.orchestrated(
+            "a_dispatched_order_cannot_be_cancelled_and_completes",
+            walkthrough::dispatch_and_complete,
+        ),
+        stage.orchestrated("an_order_beyond_the_stock_is_cancelled", walkthrough::out_of_stock),
+        stage.orchestrated("an_order_is_reserved_whole_or_not_at_all", walkthrough::all_or_nothing),
+        stage.orchestrated("a_failed_delivery_cancels_its_order", walkthrough::delivery_fails),
+        stage.orchestrated("a_watch_shows_every_state_in_order_and_resumes", walkthrough::watch),
+        stage.orchestrated("the_same_request_id_places_one_order", idempotency::same_request),
+        stage.orchestrated("the_last_piece_goes_to_one_of_two_customers", races::last_piece),
+        stage.orchestrated("a_cancel_that_races_a_rejection", races::cancel_while_rejected),
+        stage.orchestrated("a_cancel_that_races_the_dispatch", races::cancel_while_dispatched),
+        stage.orchestrated("orders_settle_after_products_was_down", outages::products),
+        stage.orchestrated("orders_settle_after_delivery_was_down", outages::delivery),
+        stage.orchestrated("orders_settle_after_the_orchestrator_was_down", outages::orchestrator),
+        stage.orchestrated("orders_settle_after_the_relay_was_killed", outages::relay),
+        stage.orchestrated("orders_settle_after_kafka_was_down", outages::kafka),
+        stage.orchestrated("orders_settle_after_postgres_was_restarted", outages::postgres),
+        stage.orchestrated(
+            "orders_settle_after_every_service_was_killed_in_turn",
+            outages::kill_everything_in_turn,
+        ),
+        stage.orchestrated("a_kill_between_any_two_steps", sagas::killed_between_steps),
+        stage.orchestrated("a_cancel_in_every_state", sagas::cancelled_in_every_state),
+        stage.orchestrated("a_confirmation_that_is_late_and_told_twice", sagas::late_confirmation),
+        stage.orchestrated("a_deadline_while_the_success_is_on_its_way", sagas::deadline),
+        stage.orchestrated("two_replicas_share_the_sagas", sagas::two_replicas),
+        stage.orchestrated("duplicates_of_everything_change_nothing", sagas::duplicates),
+        stage.orchestrated("what_cannot_be_undone_is_left_to_a_person", sagas::parked),
+        stage.orchestrated("both_styles_end_the_same", styles::equal),
+    ]
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
-use local::Part;
+use local::{Part, SERVICES};
 use proto::orders::v1::{Order, OrderState};
 use tonic::{Code, Status};
 
@@ -34,6 +34,15 @@ pub(crate) async fn delivery(shop: Shop) -> anyhow::Result<()> {
     all_confirmed(&shop, &product, &placed).await
 }
 
+pub(crate) async fn orchestrator(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(ORDERS).await?;
+    assert!(shop.stack.sigterm(Part::Orchestrator).await?.success());
+    let placed = place_many(&shop, &product).await?;
+    assert_still_pending(&shop, &placed).await?;
+    shop.stack.start(Part::Orchestrator).await?;
+    all_confirmed(&shop, &product, &placed).await
+}
+
 pub(crate) async fn relay(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(ORDERS).await?;
     shop.stack.kill9(Part::Relay).await?;
@@ -56,7 +65,7 @@ pub(crate) async fn stop_without_kafka(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(ORDERS).await?;
     shop.stack.sigterm(Part::Kafka).await?;
     let placed = place_many(&shop, &product).await?;
-    for part in [Part::Orders, Part::Products, Part::Delivery] {
+    for part in SERVICES {
         let asked = Instant::now();
         let status = shop.stack.sigterm(part).await?;
         assert!(status.success(), "{part:?} ended with {status}");
@@ -109,9 +118,9 @@ pub(crate) async fn stuck_consumer(shop: Shop) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn kill_everything_in_turn(shop: Shop) -> anyhow::Result<()> {
-    let product = shop.product(4 * ORDERS).await?;
+    let product = shop.product(5 * ORDERS).await?;
     let mut placed = Vec::new();
-    for part in [Part::Orders, Part::Products, Part::Delivery, Part::Relay] {
+    for part in SERVICES.into_iter().chain([Part::Relay]) {
         let load = async { join_all((0..ORDERS).map(|_| place_patiently(&shop, &product))).await };
         let fault = async {
             shop.stack.kill9(part).await?;

@@ -1,6 +1,7 @@
 //! The running shop, and what a scenario asks of it.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,9 +15,10 @@ use proto::{
     },
     google::r#type::Money,
     operations::v1::operations_service_client::OperationsServiceClient,
+    orchestrator::v1::{GetSagaRequest, Saga, SagaView, saga_service_client::SagaServiceClient},
     orders::v1::{
-        Customer, GetOrderRequest, ListProductReplicasRequest, Order, OrderState, OrderView,
-        PlaceOrderLine, PlaceOrderRequest, order_service_client::OrderServiceClient,
+        Coordination, Customer, GetOrderRequest, ListProductReplicasRequest, Order, OrderState,
+        OrderView, PlaceOrderLine, PlaceOrderRequest, order_service_client::OrderServiceClient,
     },
     products::v1::{
         CreateProductRequest, GetProductRequest, product_service_client::ProductServiceClient,
@@ -40,6 +42,9 @@ pub(crate) struct Shop {
     pub(crate) orders: OrderServiceClient<Channel>,
     pub(crate) products: ProductServiceClient<Channel>,
     pub(crate) delivery: DeliveryServiceClient<Channel>,
+    pub(crate) sagas: SagaServiceClient<Channel>,
+    /// How the orders of a scenario are coordinated that do not say.
+    pub(crate) style: Coordination,
     journal: Arc<Mutex<Vec<Event>>>,
     reader: AbortHandle,
 }
@@ -68,8 +73,10 @@ impl Shop {
             orders: OrderServiceClient::new(channel(Part::Orders)?),
             products: ProductServiceClient::new(channel(Part::Products)?),
             delivery: DeliveryServiceClient::new(channel(Part::Delivery)?),
+            sagas: SagaServiceClient::new(channel(Part::Orchestrator)?),
             stack: Arc::new(stack),
             collector: Arc::new(collector),
+            style: Coordination::Choreography,
             journal,
             reader,
         })
@@ -91,7 +98,7 @@ impl Shop {
             let last = lines[lines.len().saturating_sub(15)..].join("\n");
             format!("--- the last lines of {part:?}\n{last}")
         };
-        [Part::Orders, Part::Products, Part::Delivery, Part::Relay].map(tail).join("\n")
+        SERVICES.into_iter().chain([Part::Relay]).map(tail).collect::<Vec<_>>().join("\n")
     }
 
     /// Runs a verb of the `settle` program against this shop; what it wrote to stdout and stderr.
@@ -136,7 +143,13 @@ impl Shop {
         self.place_request(request(&[(product_id, quantity)])).await
     }
 
-    pub(crate) async fn place_request(&self, request: PlaceOrderRequest) -> Result<Order, Status> {
+    pub(crate) async fn place_request(
+        &self,
+        mut request: PlaceOrderRequest,
+    ) -> Result<Order, Status> {
+        if request.coordination == 0 {
+            request.set_coordination(self.style);
+        }
         let answer = self.orders.clone().place_order(request).await?.into_inner();
         answer.order.ok_or_else(|| Status::internal("no order in the answer"))
     }
@@ -170,6 +183,31 @@ impl Shop {
         until(&format!("order {order_id} is {state:?}"), async || {
             let order = self.order(order_id).await?;
             if order.state() == state { Ok(order) } else { bail!("it is {:?}", order.state()) }
+        })
+        .await
+    }
+
+    /// The same shop, whose orders are coordinated so.
+    pub(crate) fn in_style(self, style: Coordination) -> Self {
+        Self { style, ..self }
+    }
+
+    /// What is to be seen in either style.
+    pub(crate) fn by_style<T>(&self, choreographed: T, orchestrated: T) -> T {
+        if self.style == Coordination::Orchestration { orchestrated } else { choreographed }
+    }
+
+    /// The saga of an order, with its history.
+    pub(crate) async fn saga(&self, order_id: &str) -> anyhow::Result<Saga> {
+        let request = GetSagaRequest { saga_id: order_id.to_owned(), view: SagaView::Full.into() };
+        let answer = self.sagas.clone().get_saga(request).await?.into_inner();
+        answer.saga.context("no saga in the answer")
+    }
+
+    pub(crate) async fn until_saga(&self, order_id: &str, state: &str) -> anyhow::Result<Saga> {
+        until(&format!("the saga of {order_id} is {state}"), async || {
+            let saga = self.saga(order_id).await?;
+            if saga.state == state { Ok(saga) } else { bail!("it is {}", saga.state) }
         })
         .await
     }
@@ -248,10 +286,16 @@ impl Shop {
         let mut expected = names.to_vec();
         expected.sort_unstable();
         until(&format!("the topics told {names:?} of {order_id}"), async || {
-            let events = self.events(order_id);
+            let mut events = self.events(order_id);
+            // On a slow machine a command may be repeated, and its answer with it.
+            let mut seen = HashSet::new();
+            events.retain(|event| seen.insert(event.id.clone()));
             let mut told: Vec<_> = events.iter().map(Event::short_type).collect();
             told.sort_unstable();
-            if told == expected { Ok(events) } else { bail!("they told {told:?}") }
+            if told != expected {
+                bail!("they told {told:?}");
+            }
+            Ok(events)
         })
         .await
     }
@@ -263,16 +307,14 @@ pub(crate) async fn settle(
     verb: &str,
     more: &[&str],
 ) -> anyhow::Result<(String, String)> {
-    let us = std::env::current_exe()?;
-    // Cargo puts tests one directory below the programs.
-    let programs = us.ancestors().nth(2).context("the directory of the programs")?;
-    let mut settle = tokio::process::Command::new(programs.join("settle"));
+    let mut settle = tokio::process::Command::new(program("settle")?);
     settle.arg(verb).args(more);
     let jaeger = stack.jaeger_url().map(|url| ("--jaeger-port", url));
     let services = [
         ("--orders-port", stack.grpc_url(Part::Orders)),
         ("--products-port", stack.grpc_url(Part::Products)),
         ("--delivery-port", stack.grpc_url(Part::Delivery)),
+        ("--orchestrator-port", stack.grpc_url(Part::Orchestrator)),
     ];
     for (flag, url) in services.into_iter().chain(jaeger) {
         settle.args([flag, url.rsplit(':').next().unwrap_or_default()]);
@@ -282,6 +324,12 @@ pub(crate) async fn settle(
     let (out, error) = (text(output.stdout), text(output.stderr));
     anyhow::ensure!(output.status.success() == error.is_empty(), "{}: {error}", output.status);
     Ok((out, error))
+}
+
+/// A program of ours; cargo puts tests one directory below the programs.
+pub(crate) fn program(name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let us = std::env::current_exe()?;
+    Ok(us.ancestors().nth(2).context("the directory of the programs")?.join(name))
 }
 
 /// Sends the spans and the metrics of all programs there, from their next start on, and soon.

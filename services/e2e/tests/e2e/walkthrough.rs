@@ -7,7 +7,7 @@ use proto::{
         CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest, FailDeliveryRequest,
     },
     operations::v1::{GetTrailRequest, TrailOutcome},
-    orders::v1::{CancelReason, OrderState, WatchOrderRequest, WatchOrderResponse},
+    orders::v1::{CancelReason, Coordination, OrderState, WatchOrderRequest, WatchOrderResponse},
 };
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt as _;
@@ -34,36 +34,51 @@ pub(crate) async fn confirm_and_cancel(shop: Shop) -> anyhow::Result<()> {
     shop.until_stock("tv", 10).await?;
     shop.until_replica("tv", 10).await?;
 
-    let events = shop
-        .until_events(
-            &order.order_id,
-            &[
-                "OrderPlaced",
-                "StockReserved",
-                "ProductChanged",
-                "DeliveryStarted",
-                "OrderConfirmed",
-                "OrderCancelRequested",
-                "DeliveryCancelled",
-                "OrderCancelled",
-                "ProductChanged",
-            ],
-        )
-        .await?;
-    assert_caused(&events, "OrderCancelled", "DeliveryCancelled");
-    assert_caused(&events, "DeliveryCancelled", "OrderCancelRequested");
+    let events = until_all_told(&shop, &order.order_id).await?;
+    let (called_off, cancelled_by) = shop
+        .by_style(("OrderCancelRequested", "DeliveryCancelled"), ("CancelDelivery", "CancelOrder"));
+    assert_caused(&events, "OrderCancelled", cancelled_by);
+    assert_caused(&events, "DeliveryCancelled", called_off);
     let states: Vec<_> =
         cancelled.transitions.iter().map(|it| (it.state(), it.cause.as_str())).collect();
     assert_eq!(states[0], (OrderState::Pending, "PlaceOrder"));
     assert_eq!(states[1].0, OrderState::Confirmed);
     assert_eq!(states[2], (OrderState::Cancelling, "CancelOrder"));
-    assert_eq!(states[3], (OrderState::Cancelled, "DeliveryCancelled"));
+    assert_eq!(states[3], (OrderState::Cancelled, cancelled_by));
     assert!(
         cancelled.transitions.iter().all(|it| it.trace_id.len() == 32),
         "{:?}",
         cancelled.transitions
     );
     Ok(())
+}
+
+/// Everything about an order that was confirmed and then cancelled.
+pub(crate) async fn until_all_told(shop: &Shop, order_id: &str) -> anyhow::Result<Vec<Event>> {
+    let facts = [
+        "OrderPlaced",
+        "StockReserved",
+        "ProductChanged",
+        "DeliveryStarted",
+        "OrderConfirmed",
+        "OrderCancelRequested",
+        "DeliveryCancelled",
+        "OrderCancelled",
+        "ProductChanged",
+    ];
+    let commands = [
+        "ReserveStock",
+        "StartDelivery",
+        "ConfirmOrder",
+        "ReadyDelivery",
+        "DeliveryReady",
+        "CancelDelivery",
+        "CancelOrder",
+        "ReleaseStock",
+        "StockReleased",
+    ];
+    let told = [facts.as_slice(), shop.by_style(&[], &commands)].concat();
+    shop.until_events(order_id, &told).await
 }
 
 pub(crate) async fn dispatch_and_complete(shop: Shop) -> anyhow::Result<()> {
@@ -99,6 +114,27 @@ pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
     let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     assert_eq!(cancelled.cancel_reason(), CancelReason::OutOfStock);
 
+    assert_eq!(shop.stock("tv").await?, 10);
+    assert_eq!(shop.replica("tv").await?, 10);
+    if shop.style == Coordination::Orchestration {
+        let chain = [
+            "OrderPlaced",
+            "ReserveStock",
+            "ProductOutOfStock",
+            "CancelOrder",
+            "OrderCancelled",
+            "ReleaseStock",
+            "StockReleased",
+        ];
+        let events = shop.until_events(&order.order_id, &chain).await?;
+        for pair in chain.windows(2) {
+            assert_caused(&events, pair[1], pair[0]);
+        }
+        let saga = shop.until_saga(&order.order_id, "CANCELLED").await?;
+        assert_eq!(saga.cancel_reason, "OUT_OF_STOCK");
+        return Ok(());
+    }
+
     let chain = [
         "OrderPlaced",
         "DeliveryStarted",
@@ -111,8 +147,6 @@ pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
     assert_caused(&events, "ProductOutOfStock", "OrderPlaced");
     assert_caused(&events, "OrderCancelled", "ProductOutOfStock");
     assert_caused(&events, "DeliveryCancelled", "OrderCancelled");
-    assert_eq!(shop.stock("tv").await?, 10);
-    assert_eq!(shop.replica("tv").await?, 10);
 
     // products knows this cancellation for the consequence of its own decision.
     let outcomes = crate::shop::until("products has handled OrderCancelled", async || {
