@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use local::{Event, Part};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use proto::orders::v1::{
-    CancelOrderRequest, Order, OrderState, PlaceOrderRequest, WatchOrderRequest,
+    CancelOrderRequest, Coordination, Order, OrderState, PlaceOrderRequest, WatchOrderRequest,
     order_service_client::OrderServiceClient,
 };
 use serde_json::Value;
@@ -103,6 +103,17 @@ pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
     });
     assert!(own.is_some(), "products recognises the consequence of its own decision");
     Ok(())
+}
+
+/// Commands and answers are one staircase; the participants that are not meant pass the order over.
+pub(crate) async fn orchestrated(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let mut driven = request(&[(&product, 1)]);
+    driven.set_coordination(Coordination::Orchestration);
+    let (trace_id, order) = shop.place_traced(driven).await?;
+    let expected = include_str!("traces/orchestrated.txt");
+    let spans = shop.until_trace(&trace_id, &[expected]).await?;
+    check_attributes(&spans, &order.order_id)
 }
 
 /// They wait in one batch, and each keeps its own trace.
