@@ -32,6 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds_with_config(descriptors, prost)?;
-    pbjson_build::Builder::new().register_descriptors(&bytes)?.build(&[".shop", ".google.type"])?;
+    // What a later version adds to an event must not stop an earlier one.
+    pbjson_build::Builder::new()
+        .register_descriptors(&bytes)?
+        .ignore_unknown_fields()
+        .build(&[".shop", ".google.type"])?;
     Ok(())
 }
