@@ -11,7 +11,7 @@ use futures::FutureExt as _;
 use rdkafka::{
     ClientConfig, Message as _,
     consumer::{CommitMode, Consumer as _, StreamConsumer},
-    error::KafkaResult,
+    error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Headers as _},
 };
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -50,6 +50,8 @@ pub struct Consumer<B> {
     consumption: Consumption,
     /// Whether Kafka could not be read the last time.
     away: bool,
+    /// Why it never can be again.
+    fatal: Option<KafkaError>,
 }
 
 impl<B> std::fmt::Debug for Consumer<B> {
@@ -98,6 +100,7 @@ impl<B: Book> Consumer<B> {
             batch: Vec::new(),
             doorbell,
             away: false,
+            fatal: None,
         })
     }
 
@@ -134,6 +137,11 @@ impl<B: Book> Consumer<B> {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
+            if let Some(error) = self.fatal.take() {
+                return Err(
+                    anyhow::Error::new(error).context("Kafka has closed this consumer for good")
+                );
+            }
         }
         say_goodbye(self.kafka).await;
         Ok(())
@@ -147,6 +155,9 @@ impl<B: Book> Consumer<B> {
                 () = shutdown.cancelled() => return Ok(Report::default()),
                 () = self.fill() => self.inbox.handed_over(&self.batch),
             }
+        }
+        if self.fatal.is_some() {
+            return Ok(Report::default());
         }
         let started = Instant::now();
         let conn = match &mut self.conn {
@@ -197,7 +208,7 @@ impl<B> Consumer<B> {
     /// Waits for one message and takes those that are there already.
     async fn fill(&mut self) {
         let asked = Instant::now();
-        while self.batch.is_empty() {
+        while self.batch.is_empty() && self.fatal.is_none() {
             let received = self.kafka.recv().await.map(|message| record(&message));
             self.take(received, asked);
         }
@@ -222,6 +233,10 @@ impl<B> Consumer<B> {
             Err(error) => error,
         };
         self.consumption.failed(&error, asked.elapsed());
+        if let KafkaError::MessageConsumptionFatal(_) = error {
+            self.fatal = Some(error);
+            return;
+        }
         // librdkafka reconnects by itself.
         if std::mem::replace(&mut self.away, true) {
             tracing::debug!(%error, "Kafka still cannot be read");
