@@ -12,7 +12,7 @@ create table sagas (
     cancel_reason      text,
     -- Why nothing is sent again until a person acts.
     parked_reason      text,
-    -- The commands in the order of their sending: [{"command", "standing", "answer", "attempts", "sent_at"}].
+    -- The commands in the order of their sending: [{"command", "answer", "skipped", "attempts", "forgiven", "first_at"}].
     steps              jsonb       not null,
     -- What the saga was begun with.
     data               jsonb       not null,

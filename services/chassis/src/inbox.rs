@@ -115,8 +115,8 @@ impl<B: Book> Inbox<B> {
         self
     }
 
-    /// Passes over what is told of orders that are coordinated in the other way, as if nobody here reacted to it: it costs
-    /// no look into the database.
+    /// Passes over what does not say that its order is coordinated in this way, as if nobody here reacted to it: it costs no
+    /// look into the database.
     #[must_use]
     pub fn only(self, coordination: Coordination) -> Self {
         Self { only: Some(coordination), ..self }
@@ -300,11 +300,11 @@ impl<B: Book> Inbox<B> {
         Ok(())
     }
 
-    /// What does not say so concerns us: nobody can know that it does not.
+    /// What does not say its type concerns us: nobody can know that it does not.
     fn concerns(&self, headers: Headers<'_>) -> bool {
         let coordination = headers.text("ce_coordination");
         headers.text("ce_type").is_none_or(|it| self.policies.contains_key(it))
-            && self.only.is_none_or(|only| coordination.is_none_or(|it| it == only.as_str()))
+            && self.only.is_none_or(|only| coordination == Some(only.as_str()))
     }
 
     /// Reads headers and payload; none for a type that nobody here reacts to.

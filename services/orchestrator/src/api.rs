@@ -30,7 +30,6 @@ use crate::{
     book::Book,
     error::Error,
     filter,
-    order::FORCE_COMPENSATE,
     patience::Patience,
     row::{Actor, Row},
     saga::{Change, Refusal},
@@ -68,9 +67,10 @@ impl SagaService for Api {
             violations.add("view", "is not a known view");
         }
         violations.finish()?;
-        let mut saga = wire::saga(&self.read(saga_id).await?);
+        let row = self.read(saga_id).await?;
+        let mut saga = wire::saga(&row);
         if view == Ok(SagaView::Full) {
-            saga.history = self.history(saga_id).await?;
+            saga.history = self.history(saga_id, row.version).await?;
         }
         Ok(Response::new(GetSagaResponse { saga: Some(saga) }))
     }
@@ -141,10 +141,10 @@ impl SagaService for Api {
         &self,
         request: Request<ForceCompensateRequest>,
     ) -> Result<Response<ForceCompensateResponse>, Status> {
-        let cause = call::cause(NAME, FORCE_COMPENSATE, &request);
+        let cause = call::cause(NAME, "ForceCompensate", &request);
         let ForceCompensateRequest { saga_id, act } = request.into_inner();
         let verb = Verb::check(&saga_id, act, cause)?;
-        let saga = self.act(verb, |row| row.definition.force(&row.saga, FORCE_COMPENSATE)).await?;
+        let saga = self.act(verb, |row| row.definition.force(&row.saga)).await?;
         Ok(Response::new(ForceCompensateResponse { saga: Some(saga) }))
     }
 
@@ -178,13 +178,16 @@ impl Api {
         store::get(&mut conn, saga_id).await?.ok_or(Error::NotFound(saga_id))
     }
 
+    /// Up to the version that is shown beside it.
     async fn history(
         &self,
         saga_id: Uuid,
+        version: i64,
     ) -> Result<Vec<proto::orchestrator::v1::SagaChange>, Error> {
         let mut conn = self.pool.acquire().await?;
         let changes = store::changes_after(&mut conn, &[(saga_id, 0)]).await?;
-        Ok(changes.iter().map(wire::change).collect())
+        let shown = changes.iter().filter(|change| change.version <= version);
+        Ok(shown.map(wire::change).collect())
     }
 
     async fn list(
@@ -227,7 +230,7 @@ impl Api {
         trail::note(&mut tx, &[entry]).await?;
         tx.commit().await?;
         self.doorbell.ring();
-        Ok(wire::saga(&self.read(saga_id).await?))
+        book.find(saga_id).map(wire::saga).ok_or(Error::NotFound(saga_id))
     }
 }
 

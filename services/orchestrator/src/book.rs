@@ -25,6 +25,8 @@ pub struct Book {
     rows: BTreeMap<Uuid, Row>,
     /// The versions that were loaded; absent means that there was no row.
     loaded: BTreeMap<Uuid, i64>,
+    /// Sagas whose definition this program does not have: another version of it has begun them.
+    foreign: BTreeSet<Uuid>,
     resent: BTreeSet<Uuid>,
     history: Vec<Recorded>,
 }
@@ -34,8 +36,9 @@ impl policy::Book for Book {
 
     async fn load(conn: &mut PgConnection, wants: &Self::Wants) -> sqlx::Result<Self> {
         let saga_ids: Vec<Uuid> = wants.iter().copied().collect();
-        let rows = store::lock(conn, &saga_ids).await?;
+        let (rows, foreign) = store::lock(conn, &saga_ids).await?;
         Ok(Self {
+            foreign: foreign.into_iter().collect(),
             loaded: rows.iter().map(|row| (row.saga_id, row.version)).collect(),
             rows: rows.into_iter().map(|row| (row.saga_id, row)).collect(),
             ..Self::default()
@@ -63,6 +66,15 @@ impl Book {
         self.rows.get(&saga_id)
     }
 
+    fn refuse_foreign(&self, saga_id: Uuid) -> Result<(), Refused> {
+        if self.foreign.contains(&saga_id) {
+            return Err(Refused::because(
+                "the saga's definition is of another version of the orchestrator: run that one, then retry",
+            ));
+        }
+        Ok(())
+    }
+
     /// Begins a saga, unless it has begun.
     pub fn begin(
         &mut self,
@@ -72,6 +84,7 @@ impl Book {
         cause: &Cause,
         patience: &Patience,
     ) -> Result<Reaction, Refused> {
+        self.refuse_foreign(saga_id)?;
         let Entry::Vacant(entry) = self.rows.entry(saga_id) else {
             return Ok(Reaction::nothing(Outcome::Duplicate));
         };
@@ -89,17 +102,20 @@ impl Book {
         cause: &Cause,
         patience: &Patience,
     ) -> Result<Reaction, Refused> {
+        self.refuse_foreign(saga_id)?;
         let Some(row) = self.rows.get_mut(&saga_id) else {
             return Ok(Reaction::nothing(Outcome::Ignored));
         };
+        let was_parked = row.saga.parked.is_some();
         let answered = cause.causation_id.and_then(|id| row.definition.command_of(saga_id, id));
         let Some(change) = row.definition.hear(&row.saga, event, answered) else {
-            let finished = row.definition.is_finished(&row.saga);
-            let outcome = if finished { Outcome::Ignored } else { Outcome::Duplicate };
+            let known = answered.is_some() || row.definition.fact(event).is_some();
+            let repeated = known && !row.definition.is_finished(&row.saga);
+            let outcome = if repeated { Outcome::Duplicate } else { Outcome::Ignored };
             return Ok(Reaction::nothing(outcome));
         };
         let (recorded, commands) = row.take(change, cause, None, patience)?;
-        if let Some(why) = row.saga.parked.as_deref() {
+        if let Some(why) = row.saga.parked.as_deref().filter(|_| !was_parked) {
             tracing::error!(%saga_id, state = row.saga.state, why, "a saga is parked");
         }
         self.history.push(recorded);

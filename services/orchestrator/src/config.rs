@@ -24,7 +24,7 @@ pub struct Config {
     pub step_timeout_max: Duration,
 
     /// How often a command that undoes is sent before its saga is parked for a person. Others are sent without end.
-    #[arg(long, env = "COMPENSATION_ATTEMPTS", default_value_t = 20)]
+    #[arg(long, env = "COMPENSATION_ATTEMPTS", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub compensation_attempts: i32,
 }

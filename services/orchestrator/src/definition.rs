@@ -21,6 +21,8 @@ pub struct Definition {
     pub undoes: &'static [Undo],
     /// Events and verbs that count in every state, whoever caused them: recorded, and never forgotten.
     pub facts: &'static [&'static str],
+    /// The verb, which is a fact too, by which a person gives the aim up.
+    pub forced_by: &'static str,
     /// Where a person ends a saga whose compensation got stuck.
     pub resolved: &'static str,
     /// Writes a command.

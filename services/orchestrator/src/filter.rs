@@ -21,7 +21,10 @@ pub fn check(request: &ListSagasRequest, now: DateTime<Utc>) -> Result<(Filter, 
     let begun_before = request.older_than.as_ref().and_then(|age| {
         let before = before(now, age);
         if before.is_none() {
-            violations.add("older_than", "must be a duration that is not negative");
+            violations.add(
+                "older_than",
+                "must be a duration that is not negative and reaches back to a time that there was",
+            );
         }
         before
     });

@@ -34,7 +34,8 @@ const OUT_OF_STOCK: &str = "OUT_OF_STOCK";
 const CUSTOMER: &str = "CUSTOMER";
 const DELIVERY_FAILED: &str = "DELIVERY_FAILED";
 
-/// Gives up before the goods can have left: the delivery cannot be dispatched before it is READY.
+/// Gives up before the goods can have left; an operator's reason is in the history, the customer is told of a delivery that
+/// has failed: the delivery cannot be dispatched before it is READY.
 const GIVE_UP: [Rule; 2] = [
     Rule::once(&[DeliveryFailed::NAME], "CANCELLING_ORDER").because(DELIVERY_FAILED),
     Rule::once(&[FORCE_COMPENSATE], "CANCELLING_ORDER").because(DELIVERY_FAILED),
@@ -50,6 +51,7 @@ pub const V1: Definition = Definition {
     name: "order",
     version: 1,
     begins: "RESERVING",
+    forced_by: FORCE_COMPENSATE,
     resolved: "RESOLVED",
     // orders has decided, whether we asked for it, the customer did, or the deadline has passed.
     always: &[Rule::once(&[OrderCancelled::NAME], "COMPENSATING")],

@@ -31,9 +31,9 @@ pub enum Error {
     /// A locked row was not written.
     #[error("save what was sent again")]
     Save(#[from] SaveError),
-    /// A command could not be written.
-    #[error("write a command of saga {0}")]
-    Write(Uuid, #[source] Refused),
+    /// That a saga is parked could not be kept.
+    #[error("park saga {0}")]
+    Park(Uuid, #[source] Refused),
 }
 
 /// Repeats [`step`] until told to stop; at once while there is more to do.
@@ -53,7 +53,8 @@ pub async fn run(
                 if sagas < AT_ONCE as usize { EVERY } else { Duration::ZERO }
             }
             Err(error) => {
-                tracing::warn!(%error, source = ?std::error::Error::source(&error), "what is not answered will be looked for again");
+                let source = std::error::Error::source(&error);
+                tracing::warn!(%error, ?source, "what is not answered will be looked for again");
                 EVERY
             }
         };
@@ -77,8 +78,11 @@ pub async fn step(conn: &mut PgConnection, patience: &Patience) -> Result<usize,
         let trace = spans::timer(TIMER, *saga_id);
         let cause = Cause::local(NAME, TIMER, Uuid::now_v7(), trace, clock::now())
             .of_order(*saga_id, Coordination::Orchestration);
-        let sent = overdue(&mut book, *saga_id, &cause, patience)
-            .map_err(|refused| Error::Write(*saga_id, refused))?;
+        let sent = match overdue(&mut book, *saga_id, &cause, patience) {
+            Ok(sent) => sent,
+            Err(refused) => park(&mut book, *saga_id, &refused.to_string(), &cause, patience)
+                .map_err(|refused| Error::Park(*saga_id, refused))?,
+        };
         entries.push(Entry::local(Kind::Timer, &cause, Outcome::Applied, &sent));
         events.extend(sent);
     }
@@ -100,9 +104,20 @@ fn overdue(
     if row.definition.is_undoing(&row.saga) && attempts >= patience.attempts {
         let awaited = row.definition.awaited(&row.saga).join(", ");
         let why = format!("no answer to {awaited} after {attempts} attempts");
-        tracing::error!(%saga_id, why, "a saga is parked");
-        let change = row.definition.park(&row.saga, &why);
-        return book.take(saga_id, change, cause, None, patience);
+        return park(book, saga_id, &why, cause, patience);
     }
     book.resend(saga_id, cause, patience)
+}
+
+fn park(
+    book: &mut Book,
+    saga_id: Uuid,
+    why: &str,
+    cause: &Cause,
+    patience: &Patience,
+) -> Result<Vec<outbox::Outgoing>, Refused> {
+    let Some(row) = book.find(saga_id) else { return Ok(Vec::new()) };
+    tracing::error!(%saga_id, why, "a saga is parked");
+    let change = row.definition.park(&row.saga, why);
+    book.take(saga_id, change, cause, None, patience)
 }

@@ -33,7 +33,7 @@ pub struct Row {
     pub updated_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// When it sends again, as it was loaded.
+    /// When it sends again, as it was loaded or decided since.
     pub due_at: Option<DateTime<Utc>>,
     /// When it is to send again.
     pub due: Due,
@@ -44,6 +44,8 @@ pub struct Row {
 pub struct Sendings {
     /// How often.
     pub attempts: i32,
+    /// How many of them count no more, since a person has let the saga go on.
+    pub forgiven: i32,
     /// When for the first time.
     pub first_at: DateTime<Utc>,
 }
@@ -130,25 +132,26 @@ impl Row {
         actor: Option<&Actor>,
         patience: &Patience,
     ) -> Result<(Recorded, Vec<Outgoing>), Refused> {
-        let was_parked = self.saga.parked.is_some();
-        self.saga = change.saga;
-        if was_parked && self.saga.parked.is_none() {
-            // As much patience as at first.
-            self.sendings.values_mut().for_each(|sendings| sendings.attempts = 0);
-        }
+        let commands = self.write(&change.sends, change.saga.because, cause)?;
+        let was = std::mem::replace(&mut self.saga, change.saga);
         self.version += 1;
         self.updated_at = cause.now;
-        let commands = self.send(&change.sends, cause)?;
+        if was.parked.is_some() && self.saga.parked.is_none() {
+            // As much patience as at first.
+            let sendings = self.sendings.values_mut();
+            sendings.for_each(|sendings| sendings.forgiven = sendings.attempts);
+        }
+        self.count(&change.sends, cause);
         if self.definition.is_finished(&self.saga) {
             self.finished_at = Some(cause.now);
         }
         let waits = self.saga.parked.is_none() && !self.definition.awaited(&self.saga).is_empty();
         if !waits {
-            self.due = Due::Never;
-        } else if was_parked || !change.sends.is_empty() {
-            self.due = Due::In(patience.after(self.attempts()));
+            self.wait(Due::Never, cause);
+        } else if was.parked.is_some() || was.state != self.saga.state || !change.sends.is_empty() {
+            self.wait(Due::In(patience.after(self.attempts())), cause);
         }
-        let went_wrong = self.saga.parked.clone().filter(|_| !was_parked);
+        let went_wrong = self.saga.parked.clone().filter(|_| was.parked.is_none());
         let recorded = Recorded {
             saga_id: self.saga_id,
             version: self.version,
@@ -167,33 +170,50 @@ impl Row {
 
     /// Sends what is not answered once more. Not a change of the saga: the history does not grow with every attempt.
     pub fn resend(&mut self, cause: &Cause, patience: &Patience) -> Result<Vec<Outgoing>, Refused> {
-        let commands = self.send(&self.definition.awaited(&self.saga), cause)?;
-        self.due = Due::In(patience.after(self.attempts()));
+        let awaited = self.definition.awaited(&self.saga);
+        let commands = self.write(&awaited, self.saga.because, cause)?;
+        self.count(&awaited, cause);
+        self.wait(Due::In(patience.after(self.attempts())), cause);
         Ok(commands)
     }
 
-    /// How often what is waited for was sent.
+    /// How often what is waited for was sent, since a person last let the saga go on.
     pub fn attempts(&self) -> i32 {
         let awaited = self.definition.awaited(&self.saga).into_iter();
         let sendings = awaited.filter_map(|command| self.sendings.get(command));
-        sendings.map(|sendings| sendings.attempts).min().unwrap_or_default()
+        sendings.map(|sendings| sendings.attempts - sendings.forgiven).min().unwrap_or_default()
     }
 
-    fn send(&mut self, commands: &[&'static str], cause: &Cause) -> Result<Vec<Outgoing>, Refused> {
-        let mut written = Vec::with_capacity(commands.len());
+    fn write(
+        &self,
+        commands: &[&'static str],
+        because: Option<&'static str>,
+        cause: &Cause,
+    ) -> Result<Vec<Outgoing>, Refused> {
+        let sending = |command: &&'static str| Sending {
+            command,
+            command_id: self.definition.command_id(self.saga_id, command),
+            saga_id: self.saga_id,
+            data: &self.data,
+            because,
+            cause,
+        };
+        commands.iter().map(|command| (self.definition.write)(&sending(command))).collect()
+    }
+
+    fn count(&mut self, commands: &[&'static str], cause: &Cause) {
         for &command in commands {
-            let sending = Sending {
-                command,
-                command_id: self.definition.command_id(self.saga_id, command),
-                saga_id: self.saga_id,
-                data: &self.data,
-                because: self.saga.because,
-                cause,
-            };
-            written.push((self.definition.write)(&sending)?);
-            let first = Sendings { attempts: 0, first_at: cause.now };
+            let first = Sendings { attempts: 0, forgiven: 0, first_at: cause.now };
             self.sendings.entry(command).or_insert(first).attempts += 1;
         }
-        Ok(written)
+    }
+
+    /// What is shown until the row is loaded again is by our own clock.
+    fn wait(&mut self, due: Due, cause: &Cause) {
+        self.due = due;
+        self.due_at = match due {
+            Due::In(wait) => Some(cause.now + wait),
+            Due::AsBefore | Due::Never => None,
+        };
     }
 }

@@ -110,9 +110,9 @@ impl Definition {
     }
 
     /// Gives the aim up because a person says so, as the rules for that fact have it.
-    pub fn force(&self, saga: &Saga, verb: &str) -> Result<Change, Refusal> {
+    pub fn force(&self, saga: &Saga) -> Result<Change, Refusal> {
         let mut next = saga.clone();
-        next.facts.extend(self.fact(verb));
+        next.facts.insert(self.forced_by);
         let change = self.weighed(next);
         if change.saga.state == saga.state { Err(Refusal::TooLate) } else { Ok(change) }
     }
@@ -164,7 +164,8 @@ impl Definition {
         if saga.parked.is_none() {
             return Err(Refusal::NotParked);
         }
-        Ok(Change { saga: Saga { state: self.resolved, ..saga.clone() }, sends: Vec::new() })
+        let saga = Saga { state: self.resolved, parked: None, ..saga.clone() };
+        Ok(Change { saga, sends: Vec::new() })
     }
 
     /// Leaves a saga to a person.

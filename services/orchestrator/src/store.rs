@@ -16,14 +16,24 @@ use crate::{
     saga::{Saga, Standing, Step},
 };
 
-/// Locks and reads sagas, in the one order in which everybody locks them.
-pub async fn lock(conn: &mut PgConnection, saga_ids: &[Uuid]) -> sqlx::Result<Vec<Row>> {
+/// Locks and reads sagas, in the one order in which everybody locks them; and names those whose definition is unknown here.
+pub async fn lock(
+    conn: &mut PgConnection,
+    saga_ids: &[Uuid],
+) -> sqlx::Result<(Vec<Row>, Vec<Uuid>)> {
     let rows =
         sqlx::query("select * from sagas where saga_id = any($1) order by saga_id for update")
             .bind(saga_ids)
             .fetch_all(conn)
             .await?;
-    rows.iter().map(read).collect()
+    let (mut known, mut foreign) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match definition(row)? {
+            Some(_) => known.push(read(row)?),
+            None => foreign.push(row.try_get("saga_id")?),
+        }
+    }
+    Ok((known, foreign))
 }
 
 /// Reads one saga; none if there is no such.
@@ -35,17 +45,21 @@ pub async fn get(conn: &mut PgConnection, saga_id: Uuid) -> sqlx::Result<Option<
     row.as_ref().map(read).transpose()
 }
 
-/// Locks sagas that are to send again, and that nobody else works on. By the database's clock, which all replicas share.
+/// Locks sagas that are to send again, that nobody else works on, and whose definition is known here. By the database's
+/// clock, which all replicas share.
 pub async fn lock_due(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar(
         "select saga_id
          from sagas
-         where due_at <= clock_timestamp()
+         where due_at <= now()
+           and (definition, definition_version) in (select * from unnest($2::text[], $3::integer[]))
          order by due_at
          limit $1
          for update skip locked",
     )
     .bind(limit)
+    .bind(definitions::ALL.map(|definition| definition.name))
+    .bind(definitions::ALL.map(|definition| definition.version))
     .fetch_all(conn)
     .await
 }
@@ -67,7 +81,7 @@ pub struct Filter {
     pub after: Option<Uuid>,
 }
 
-/// A page of sagas, newest first: ids are UUIDv7, so by id downwards.
+/// A page of the sagas whose definition is known here, newest first: ids are UUIDv7, so by id downwards.
 pub async fn list(conn: &mut PgConnection, filter: &Filter, limit: i64) -> sqlx::Result<Vec<Row>> {
     let rows = sqlx::query(
         "select *
@@ -78,6 +92,7 @@ pub async fn list(conn: &mut PgConnection, filter: &Filter, limit: i64) -> sqlx:
            and ($4::timestamptz is null or created_at <= $4)
            and ($5::uuid is null or saga_id = $5)
            and ($6::uuid is null or saga_id < $6)
+           and (definition, definition_version) in (select * from unnest($8::text[], $9::integer[]))
          order by saga_id desc
          limit $7",
     )
@@ -88,6 +103,8 @@ pub async fn list(conn: &mut PgConnection, filter: &Filter, limit: i64) -> sqlx:
     .bind(filter.saga_id)
     .bind(filter.after)
     .bind(limit)
+    .bind(definitions::ALL.map(|definition| definition.name))
+    .bind(definitions::ALL.map(|definition| definition.version))
     // Planned for these values: the unused conditions fold away.
     .persistent(false)
     .fetch_all(conn)
@@ -224,6 +241,8 @@ struct Kept {
     #[serde(default)]
     skipped: bool,
     attempts: i32,
+    #[serde(default)]
+    forgiven: i32,
     first_at: proto::Timestamp,
 }
 
@@ -296,16 +315,14 @@ fn keep(row: &Row, step: &Step) -> Kept {
         },
         skipped: step.standing == Standing::Skipped,
         attempts: sendings.map_or(0, |sendings| sendings.attempts),
+        forgiven: sendings.map_or(0, |sendings| sendings.forgiven),
         first_at: wire::timestamp(sendings.map_or(row.created_at, |sendings| sendings.first_at)),
     }
 }
 
 fn read(row: &PgRow) -> sqlx::Result<Row> {
-    let definition =
-        definitions::find(row.try_get("definition")?, row.try_get("definition_version")?)
-            .ok_or_else(|| {
-                corrupt("a definition that this version of the orchestrator does not have")
-            })?;
+    let definition = definition(row)?
+        .ok_or_else(|| corrupt("a definition of another version of the orchestrator"))?;
     let Json(kept): Json<Vec<Kept>> = row.try_get("steps")?;
     let Json(data) = row.try_get("data")?;
     let because: Option<&str> = row.try_get("cancel_reason")?;
@@ -321,7 +338,10 @@ fn read(row: &PgRow) -> sqlx::Result<Row> {
     };
     let sendings = kept.iter().filter_map(|kept| {
         let first_at = wire::time(&kept.first_at)?;
-        Some((definition.command(&kept.command)?, Sendings { attempts: kept.attempts, first_at }))
+        Some((
+            definition.command(&kept.command)?,
+            Sendings { attempts: kept.attempts, forgiven: kept.forgiven, first_at },
+        ))
     });
     Ok(Row {
         saga_id: row.try_get("saga_id")?,
@@ -336,6 +356,10 @@ fn read(row: &PgRow) -> sqlx::Result<Row> {
         due_at: row.try_get("due_at")?,
         due: Due::AsBefore,
     })
+}
+
+fn definition(row: &PgRow) -> sqlx::Result<Option<&'static Definition>> {
+    Ok(definitions::find(row.try_get("definition")?, row.try_get("definition_version")?))
 }
 
 fn read_step(definition: &Definition, kept: &Kept) -> sqlx::Result<Step> {

@@ -3,11 +3,14 @@
 use anyhow::{Context as _, bail};
 use local::Part;
 use proto::{
-    delivery::v1::{CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest},
+    delivery::v1::{
+        CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest, GetDeliveryRequest,
+    },
     operations::v1::GetTrailRequest,
     orchestrator::v1::{Act, Saga, SkipStepRequest, WatchSagaRequest},
     orders::v1::{CancelReason, Order, OrderState},
 };
+use tonic::Code;
 
 use crate::{
     injected::{Sender, headers_of},
@@ -96,10 +99,10 @@ pub(crate) async fn deadline(shop: Shop) -> anyhow::Result<()> {
     restart(&shop, Part::Orders).await
 }
 
-/// Two replicas share the work; one is killed.
+/// Two replicas share the work: when either is killed, the other goes on.
 pub(crate) async fn two_replicas(shop: Shop) -> anyhow::Result<()> {
-    const ORDERS: i64 = 40;
-    let product = shop.product(ORDERS).await?;
+    const ORDERS: i64 = 20;
+    let product = shop.product(3 * ORDERS).await?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut second = tokio::process::Command::new(program("orchestrator")?)
         .env("DATABASE_URL", shop.stack.database_url(Part::Orchestrator))
@@ -108,19 +111,28 @@ pub(crate) async fn two_replicas(shop: Shop) -> anyhow::Result<()> {
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let mut placed = Vec::new();
-    for number in 0..ORDERS {
-        placed.push(shop.place(&product, 1).await?);
-        if number == ORDERS / 2 {
-            second.start_kill()?;
-        }
-    }
+    let mut placed = place(&shop, &product, ORDERS).await?;
+    shop.stack.kill9(Part::Orchestrator).await?;
+    placed.extend(place(&shop, &product, ORDERS).await?);
     for order in &placed {
+        shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    }
+    shop.stack.start(Part::Orchestrator).await?;
+    let last = place(&shop, &product, ORDERS).await?;
+    second.kill().await?;
+    for order in placed.iter().chain(&last) {
         shop.until_saga(&order.order_id, "FULFILLING").await?;
         assert_eq!(shop.order(&order.order_id).await?.state(), OrderState::Confirmed);
     }
-    second.wait().await?;
     shop.until_stock(&product, 0).await
+}
+
+async fn place(shop: &Shop, product: &str, count: i64) -> anyhow::Result<Vec<Order>> {
+    let mut placed = Vec::new();
+    for _ in 0..count {
+        placed.push(shop.place(product, 1).await?);
+    }
+    Ok(placed)
 }
 
 /// Every event and command again, backwards and forwards.
@@ -210,8 +222,13 @@ async fn cancelled(shop: &Shop, order: &Order, reason: CancelReason) -> anyhow::
     let order = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     assert_eq!(order.cancel_reason(), reason);
     shop.until_saga(&order.order_id, "CANCELLED").await?;
-    if let Ok(delivery) = shop.delivery_of(&order.order_id).await {
-        assert_eq!(delivery.state(), DeliveryState::Cancelled);
+    let asked = GetDeliveryRequest { order_id: order.order_id.clone() };
+    match shop.delivery.clone().get_delivery(asked).await {
+        Ok(answer) => {
+            let delivery = answer.into_inner().delivery.context("a delivery")?;
+            assert_eq!(delivery.state(), DeliveryState::Cancelled);
+        }
+        Err(status) => assert_eq!(status.code(), Code::NotFound),
     }
     Ok(())
 }

@@ -15,24 +15,26 @@ use tonic_types::StatusExt as _;
 use crate::shop::{Shop, request};
 
 pub(crate) async fn confirm_and_cancel(shop: Shop) -> anyhow::Result<()> {
-    let before = shop.stock("tv").await?;
-    assert_eq!((before, shop.replica("tv").await?), (10, 10));
+    // The seeded one, or one of this scenario's own where others have been.
+    let product = &shop.by_style("tv".to_owned(), shop.product(10).await?);
+    let before = shop.stock(product).await?;
+    assert_eq!((before, shop.replica(product).await?), (10, 10));
 
-    let order = shop.place("tv", 1).await?;
+    let order = shop.place(product, 1).await?;
     assert_eq!((order.state(), order.revision), (OrderState::Pending, 1));
     assert_eq!(order.total.context("total")?.units, 10_000);
     shop.until_order(&order.order_id, OrderState::Confirmed).await?;
     shop.until_delivery(&order.order_id, DeliveryState::Ready).await?;
-    assert_eq!(shop.stock("tv").await?, 9);
-    shop.until_replica("tv", 9).await?;
+    assert_eq!(shop.stock(product).await?, 9);
+    shop.until_replica(product, 9).await?;
 
     let cancelling = shop.cancel(&order.order_id).await?;
     assert_eq!(cancelling.state(), OrderState::Cancelling);
     let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     assert_eq!(cancelled.cancel_reason(), CancelReason::Customer);
     shop.until_delivery(&order.order_id, DeliveryState::Cancelled).await?;
-    shop.until_stock("tv", 10).await?;
-    shop.until_replica("tv", 10).await?;
+    shop.until_stock(product, 10).await?;
+    shop.until_replica(product, 10).await?;
 
     let events = until_all_told(&shop, &order.order_id).await?;
     let (called_off, cancelled_by) = shop
@@ -108,14 +110,15 @@ pub(crate) async fn dispatch_and_complete(shop: Shop) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
-    shop.until_stock("tv", 10).await?;
-    let order = shop.place("tv", 100).await?;
+    let product = &shop.by_style("tv".to_owned(), shop.product(10).await?);
+    shop.until_stock(product, 10).await?;
+    let order = shop.place(product, 100).await?;
     assert_eq!(order.state(), OrderState::Pending);
     let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     assert_eq!(cancelled.cancel_reason(), CancelReason::OutOfStock);
 
-    assert_eq!(shop.stock("tv").await?, 10);
-    assert_eq!(shop.replica("tv").await?, 10);
+    assert_eq!(shop.stock(product).await?, 10);
+    assert_eq!(shop.replica(product).await?, 10);
     if shop.style == Coordination::Orchestration {
         let chain = [
             "OrderPlaced",

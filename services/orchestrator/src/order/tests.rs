@@ -200,12 +200,12 @@ fn a_retry_has_the_id_of_the_first_sending_and_an_undo_another() {
 #[test]
 fn an_operator_gives_up_what_has_not_left_and_asks_delivery_otherwise() {
     let early = Story::begins();
-    let Change { saga, sends } = V1.force(&early.saga, FORCE_COMPENSATE).unwrap();
+    let Change { saga, sends } = V1.force(&early.saga).unwrap();
     assert_eq!((saga.state, sends), ("CANCELLING_ORDER", vec!["CancelOrder"]));
-    assert_eq!(V1.force(&saga, FORCE_COMPENSATE), Err(Refusal::TooLate));
+    assert_eq!(V1.force(&saga), Err(Refusal::TooLate));
 
     let late = Story::fulfilling();
-    let Change { saga, sends } = V1.force(&late.saga, FORCE_COMPENSATE).unwrap();
+    let Change { saga, sends } = V1.force(&late.saga).unwrap();
     assert_eq!((saga.state, sends), ("CANCELLING_DELIVERY", vec!["CancelDelivery"]));
     // orders cancels a confirmed order for this reason alone, unless its customer has asked for it.
     assert_eq!(saga.because, Some("DELIVERY_FAILED"));
@@ -215,7 +215,7 @@ fn an_operator_gives_up_what_has_not_left_and_asks_delivery_otherwise() {
     let refused = Story { saga, sent: Vec::new() }
         .answered("CancelDelivery", "DeliveryCancelRefused")
         .is("FULFILLING", &[]);
-    assert_eq!(V1.force(&refused.saga, FORCE_COMPENSATE), Err(Refusal::TooLate));
+    assert_eq!(V1.force(&refused.saga), Err(Refusal::TooLate));
     // A customer who asks afterwards is refused without asking delivery again.
     refused.learned("OrderCancelRequested").is("REFUSING", &["RefuseCancel"]);
 }
@@ -287,7 +287,7 @@ fn possibilities(saga: &Saga) -> Vec<(String, Change)> {
         let change = V1.hear(saga, event, answered)?;
         Some((answered.map_or(event.to_owned(), |it| format!("{event} to {it}")), change))
     });
-    let forced = V1.force(saga, FORCE_COMPENSATE).ok();
+    let forced = V1.force(saga).ok();
     heard.chain(forced.map(|change| (FORCE_COMPENSATE.to_owned(), change))).collect()
 }
 

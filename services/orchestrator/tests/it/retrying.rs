@@ -1,8 +1,12 @@
 //! Time-outs: a command that is not answered goes out again under its own id; what undoes is given up after some attempts.
 
-use chassis::cause::Coordination;
-use proto::orders::v1::OrderCancelled;
+use chassis::{cause::Coordination, trail::Outcome};
+use proto::{
+    orchestrator::v1::{ListSagasRequest, saga_service_server::SagaService as _},
+    orders::v1::OrderCancelled,
+};
 use tokio::sync::Barrier;
+use tonic::Request;
 use uuid::Uuid;
 
 use crate::shop::{IMPATIENT, PATIENT, Shop, envelope};
@@ -65,12 +69,62 @@ async fn replicas_share_what_is_due() {
         let expected = if held.contains(order_id) { 1 } else { 2 };
         assert_eq!(shop.sent(*order_id).await.len(), expected);
     }
+    // Each is sent by one of two that look at the same moment.
+    shop.patience = PATIENT;
+    let due = "update sagas set due_at = now() - interval '1 second'";
+    sqlx::query(due).execute(&shop.db.pool).await.unwrap();
+    let shop = &shop;
     let replica = async || {
         barrier.wait().await;
         shop.retry().await
     };
     let (one, other) = tokio::join!(replica(), replica());
-    assert!(one + other >= 10, "{one} + {other}");
+    assert_eq!(one + other, 10);
+}
+
+/// As during an upgrade, or after one that was taken back.
+#[tokio::test]
+async fn a_saga_of_an_unknown_definition_stops_nobody_but_itself() {
+    let mut shop = Shop::open(IMPATIENT).await;
+    let (foreign, ours) = (shop.begun().await, shop.begun().await);
+    let command = shop.last_sent(foreign).await;
+    sqlx::query("update sagas set definition_version = 99 where saga_id = $1")
+        .bind(foreign)
+        .execute(&shop.db.pool)
+        .await
+        .unwrap();
+    assert_eq!(shop.retry().await, 1);
+    assert_eq!(shop.sent(ours).await.len(), 2);
+    let answers = [
+        shop.answer_to(&command, "StockReserved"),
+        shop.answer_to(&shop.last_sent(ours).await, "StockReserved"),
+    ];
+    let report = shop.hear(&answers).await;
+    assert_eq!((report.count(Outcome::Parked), report.count(Outcome::Applied)), (1, 1));
+    assert_eq!(shop.saga(ours).await.state, "STARTING_DELIVERY");
+    let listed = shop
+        .api
+        .list_sagas(Request::new(ListSagasRequest::default()))
+        .await
+        .unwrap()
+        .into_inner()
+        .sagas;
+    assert_eq!(listed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_written_parks_its_saga_and_no_other() {
+    let mut shop = Shop::open(IMPATIENT).await;
+    let (broken, sound) = (shop.begun().await, shop.begun().await);
+    sqlx::query("update sagas set data = '{\"lines\": 7}' where saga_id = $1")
+        .bind(broken)
+        .execute(&shop.db.pool)
+        .await
+        .unwrap();
+    assert_eq!(shop.retry().await, 2);
+    let saga = shop.saga(broken).await;
+    assert!(saga.parked && saga.parked_reason.contains("the order that the saga began with"));
+    assert_eq!((shop.sent(broken).await.len(), shop.sent(sound).await.len()), (1, 2));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use chassis::cause::Coordination;
 use proto::{
     orchestrator::v1::{
-        Act, ForceCompensateRequest, GetSagaRequest, MarkResolvedRequest, RetryStepRequest,
-        SkipStepRequest, UnparkRequest, WatchSagaRequest, saga_service_server::SagaService as _,
+        Act, ForceCompensateRequest, GetSagaRequest, ListSagasRequest, MarkResolvedRequest,
+        RetryStepRequest, SkipStepRequest, UnparkRequest, WatchSagaRequest,
+        saga_service_server::SagaService as _,
     },
     orders::v1::OrderCancelled,
 };
@@ -42,7 +43,9 @@ async fn a_parked_saga_goes_on_with_new_patience() {
     let sent = shop.sent_names(order_id).await;
     assert_eq!(sent[sent.len() - 2..], ["ReleaseStock", "CancelDelivery"]);
     assert_eq!(shop.retry().await, 1);
-    assert!(!shop.saga(order_id).await.parked, "patience begins anew");
+    let again = shop.saga(order_id).await;
+    assert!(!again.parked, "patience begins anew");
+    assert_eq!(again.steps.last().unwrap().attempts, 5, "every sending is counted");
     let history = shop.saga(order_id).await.history;
     let verb = history.iter().find(|it| it.cause == "Unpark").unwrap();
     assert_eq!((verb.actor.as_str(), verb.reason.as_str()), ("kim", "the test says so"));
@@ -85,6 +88,9 @@ async fn a_parked_saga_is_resolved_and_hears_no_more() {
     let saga = shop.api.mark_resolved(Request::new(request)).await.unwrap();
     let saga = saga.into_inner().saga.unwrap();
     assert_eq!((saga.state.as_str(), saga.finished, saga.parked), ("RESOLVED", true, false));
+    let parked = ListSagasRequest { parked: true, ..Default::default() };
+    let listed = shop.api.list_sagas(Request::new(parked)).await.unwrap().into_inner().sagas;
+    assert_eq!(listed, []);
     shop.answer(order_id, "DeliveryCancelled").await;
     assert_eq!(shop.saga(order_id).await.version, version + 1);
     assert_eq!(shop.retry().await, 0);
