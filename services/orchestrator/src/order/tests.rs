@@ -380,3 +380,11 @@ fn every_saga_can_end() {
     let stuck: Vec<_> = all.keys().filter(|saga| !ends.contains(saga)).take(3).collect();
     assert!(stuck.is_empty(), "these never end: {stuck:#?}");
 }
+
+/// A field that a later version of orders adds must not stop the saga, nor any other reader of the event.
+#[test]
+fn what_a_later_version_adds_to_an_order_is_passed_over() {
+    let later = serde_json::json!({ "orderId": "7", "giftWrap": true, "customer": { "name": "홍길동", "phone": "1" } });
+    let placed: OrderPlaced = serde_json::from_value(later).unwrap();
+    assert_eq!((placed.order_id.as_str(), placed.customer.unwrap().name.as_str()), ("7", "홍길동"));
+}
