@@ -18,9 +18,9 @@ pub enum Error {
     /// The metrics could not be set up.
     #[error("setting up the metrics")]
     Metrics(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The collector's address cannot be used.
-    #[error("setting up the spans")]
-    Spans(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Spans or metrics cannot be sent to the collector.
+    #[error("setting up what goes to the collector")]
+    Collector(#[from] otlp::Error),
     /// The address for metrics and health is taken or not ours.
     #[error("listening on {address}")]
     Listen {
@@ -182,7 +182,7 @@ impl Error {
             Self::File { .. }
             | Self::Config(_)
             | Self::Metrics(_)
-            | Self::Spans(_)
+            | Self::Collector(_)
             | Self::Listen { .. }
             | Self::Signals(_)
             | Self::TaskEnded(_)

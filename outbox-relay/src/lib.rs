@@ -58,9 +58,6 @@ pub mod logs;
 pub mod metrics;
 pub mod spans;
 
-mod exporter;
-mod push;
-
 use std::{sync::Arc, time::Duration};
 
 use tokio::{

@@ -14,7 +14,7 @@ use prometheus::Registry;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use crate::{Config, Error, push, shards::Shards, spans, verdict::Reason};
+use crate::{Config, Error, shards::Shards, spans, verdict::Reason};
 
 /// The last values are given up when the collector takes longer.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3);
@@ -63,7 +63,7 @@ impl Telemetry {
         let endpoint = config.otlp_metrics_endpoint.as_deref();
         let every = Duration::from_millis(config.metric_export_interval);
         Self::with(|builder| match endpoint.filter(|endpoint| !endpoint.is_empty()) {
-            Some(endpoint) => Ok(builder.with_reader(push::reader(endpoint, every)?)),
+            Some(endpoint) => Ok(builder.with_reader(otlp::metrics(endpoint, every)?)),
             None => Ok(builder),
         })
     }

@@ -5,7 +5,10 @@
 use std::{
     cell::LazyCell,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,21 +16,16 @@ use chrono::{DateTime, Utc};
 use opentelemetry::{
     Context, KeyValue, Value,
     propagation::{Extractor, TextMapPropagator},
-    trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind, TraceContextExt, TracerProvider},
+    trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind, TraceContextExt},
 };
-use opentelemetry_sdk::{
-    propagation::TraceContextPropagator,
-    trace::{SdkTracer, SdkTracerProvider},
-};
+use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracer};
+use otlp::{Room, Spans};
 use rdkafka::{
     Message,
     message::{BorrowedMessage, Headers},
 };
 
-use crate::{
-    Error,
-    exporter::{self, Queue},
-};
+use crate::Error;
 
 /// An older event begins a trace of its own, with a link: a trace is not to last for hours.
 const LONGEST_TRACE: Duration = Duration::from_secs(15 * 60);
@@ -35,39 +33,36 @@ const LONGEST_TRACE: Duration = Duration::from_secs(15 * 60);
 /// The last spans are given up when the collector takes longer.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3);
 
-static QUEUE: Queue = Queue::new();
-static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static RECORDER: OnceLock<(SdkTracer, Room)> = OnceLock::new();
 
 /// The spans of this process, on their way to a collector.
 #[derive(Debug)]
-pub struct Tracing(SdkTracerProvider);
+pub struct Tracing(Spans);
 
 impl Tracing {
     /// Records spans from now on, for the OTLP collector at `endpoint`. Call it inside the Tokio runtime.
     ///
     /// # Errors
-    /// When the endpoint is not a URL.
+    /// When the endpoint is not a URL, or a variable that says how it is called cannot be read.
     pub fn start(endpoint: &str) -> Result<Self, Error> {
-        let provider = exporter::provider(endpoint, &QUEUE)?;
+        let spans = Spans::start("outbox-relay", endpoint, |count| {
+            DROPPED.fetch_add(count, Relaxed);
+        })?;
         // Once per process: a second relay in it records with the first one's.
-        let _ = TRACER.set(provider.tracer("settle"));
-        Ok(Self(provider))
+        let _ = RECORDER.set((spans.tracer(), spans.room()));
+        Ok(Self(spans))
     }
 
     /// Sends what is still to be sent, for at most some seconds.
     pub async fn shutdown(self) {
-        // It blocks: inside the runtime it would wait for itself.
-        let sent =
-            tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(LONGEST_SHUTDOWN));
-        if let Ok(Err(error)) = sent.await {
-            tracing::warn!(%error, "the last spans were not delivered");
-        }
+        self.0.shutdown(LONGEST_SHUTDOWN).await;
     }
 }
 
 /// How many spans nobody has collected in time.
 pub fn dropped() -> u64 {
-    QUEUE.dropped()
+    DROPPED.load(Relaxed)
 }
 
 /// When the rows on their way were written and sent, by the ordinals under which their deliveries are reported.
@@ -78,14 +73,14 @@ pub(crate) struct Underway(Mutex<HashMap<usize, (SystemTime, SystemTime)>>);
 impl Underway {
     /// The row is about to be handed to Kafka's client.
     pub(crate) fn sends(&self, ordinal: usize, created_at: DateTime<Utc>) {
-        if TRACER.get().is_some() {
+        if RECORDER.get().is_some() {
             self.lock().insert(ordinal, (created_at.into(), opentelemetry::time::now()));
         }
     }
 
     /// Kafka has it.
     pub(crate) fn delivered(&self, ordinal: usize, message: &BorrowedMessage<'_>) {
-        let Some(tracer) = TRACER.get() else { return };
+        let Some((tracer, room)) = RECORDER.get() else { return };
         let Some((created_at, sent_at)) = self.lock().remove(&ordinal) else { return };
         let Some(headers) = message.headers() else { return };
         let created = TraceContextPropagator::new().extract(&Given(headers));
@@ -94,7 +89,7 @@ impl Underway {
             let delivered_at = opentelemetry::time::now();
             let way =
                 Way { message, headers, created: &created, created_at, sent_at, delivered_at };
-            way.draw(tracer);
+            way.draw(tracer, room);
         }
     }
 
@@ -114,16 +109,16 @@ struct Way<'a, H> {
 }
 
 impl<H: Headers> Way<'_, H> {
-    fn draw(&self, tracer: &SdkTracer) {
+    fn draw(&self, tracer: &SdkTracer, room: &Room) {
         let age = self.delivered_at.duration_since(self.created_at).unwrap_or_default();
         let (above, common) = (Context::new(), LazyCell::new(|| self.attributes()));
         if age > LONGEST_TRACE {
             // The wait is too long to draw.
-            end(tracer, &above, self.delivered_at, || self.sending(common.to_vec()));
+            end(tracer, room, &above, self.delivered_at, || self.sending(common.to_vec()));
         } else {
             let above = above.with_remote_span_context(self.created.clone());
-            end(tracer, &above, self.sent_at, || self.waiting(common.to_vec()));
-            end(tracer, &above, self.delivered_at, || self.sending(common.to_vec()));
+            end(tracer, room, &above, self.sent_at, || self.waiting(common.to_vec()));
+            end(tracer, room, &above, self.delivered_at, || self.sending(common.to_vec()));
         }
     }
 
@@ -172,26 +167,21 @@ impl<H: Headers> Way<'_, H> {
     }
 }
 
-/// Shared, not copied, when the exporter copies its span.
 fn text(value: &str) -> Value {
-    Arc::<str>::from(value).into()
+    value.to_owned().into()
 }
 
 /// A whole span, if there is room for it and the sampler wants it.
 fn end(
     tracer: &SdkTracer,
+    room: &Room,
     above: &Context,
     ended_at: SystemTime,
     build: impl FnOnce() -> SpanBuilder,
 ) {
-    if !QUEUE.takes_one() {
-        return;
+    if room.is_left() {
+        build().start_with_context(tracer, above).end_with_timestamp(ended_at);
     }
-    let mut span = build().start_with_context(tracer, above);
-    if !span.is_recording() {
-        QUEUE.gives_back(1);
-    }
-    span.end_with_timestamp(ended_at);
 }
 
 struct Given<'a, H>(&'a H);

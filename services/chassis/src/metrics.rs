@@ -10,7 +10,7 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::sync::oneshot;
 
-use crate::{config::Config, push};
+use crate::config::Config;
 
 /// Up to ten seconds; OpenTelemetry's boundaries for durations, with finer ones below.
 const SECONDS: [f64; 15] =
@@ -133,7 +133,7 @@ impl Metrics {
         let endpoint = config.otlp_metrics_endpoint.as_deref();
         if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) {
             let every = Duration::from_millis(config.metric_export_interval);
-            builder = builder.with_reader(push::reader(endpoint, every)?);
+            builder = builder.with_reader(otlp::metrics(endpoint, every)?);
         }
         let provider = builder.build();
         global::set_meter_provider(provider.clone());

@@ -12,7 +12,7 @@
 
 use std::{
     fmt::Display,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::{Duration, SystemTime},
 };
 
@@ -21,6 +21,7 @@ use opentelemetry::{
     trace::{Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+use otlp::Room;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -28,7 +29,6 @@ use crate::{
     cause::Cause,
     clock,
     envelope::Headers,
-    exporter::Queue,
     inbox::Record,
     trace_context::{self, CONVERSATION, TraceContext},
     trail::Outcome,
@@ -44,13 +44,13 @@ static RECORDER: OnceLock<Recorder> = OnceLock::new();
 
 struct Recorder {
     tracer: SdkTracer,
-    queue: &'static Queue,
+    room: Room,
 }
 
 /// Records spans from now on.
-pub(crate) fn record(tracer: SdkTracer, queue: &'static Queue) {
+pub(crate) fn record(tracer: SdkTracer, room: Room) {
     // Once per process; a second service in it would record as the first.
-    let _ = RECORDER.set(Recorder { tracer, queue });
+    let _ = RECORDER.set(Recorder { tracer, room });
 }
 
 /// Whether any span is recorded.
@@ -70,7 +70,7 @@ impl Span {
         else {
             return Self(None);
         };
-        if !recorder.queue.has_room() {
+        if !recorder.room.is_left() {
             return Self(None);
         }
         let span = recorder.tracer.build_with_context(build(), &parent.context());
@@ -320,9 +320,8 @@ fn uuid(id: Uuid) -> Value {
     text(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
-/// Shared, not copied, when the exporter copies its span.
 fn text(value: &str) -> Value {
-    Arc::<str>::from(value).into()
+    value.to_owned().into()
 }
 
 /// As gRPC writes it: INVALID_ARGUMENT.

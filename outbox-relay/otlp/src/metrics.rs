@@ -1,38 +1,40 @@
-//! Where metrics go besides `/metrics`, when asked: to an OTLP collector. One that is away is told of once, and nobody waits
-//! for it; the next export says all that this one would have.
+//! Where metrics go besides `/metrics`, when asked. The next export says all that one which is not collected would have.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
-use opentelemetry_otlp::MetricExporter;
+use opentelemetry_otlp::{MetricExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
 
-use crate::{Error, exporter};
+use crate::{Error, collector::tls};
 
-/// Sends to the collector at `endpoint`, every so often. Call it inside the Tokio runtime.
+/// Sends metrics to the collector at `endpoint`, every so often. Call it inside the Tokio runtime.
 ///
 /// # Errors
-/// When the endpoint is not a URL.
-pub(crate) fn reader(endpoint: &str, every: Duration) -> Result<PeriodicReader<Collector>, Error> {
-    let exporter = exporter::aimed(MetricExporter::builder().with_tonic(), endpoint)?;
-    let inner = exporter.build().map_err(|error| Error::Metrics(error.into()))?;
-    let collector = Collector { inner, away: AtomicBool::new(false) };
-    Ok(PeriodicReader::builder(collector).with_interval(every).build())
+/// When the endpoint is not a URL, or no authorities are known that could vouch for it.
+pub fn metrics(endpoint: &str, every: Duration) -> Result<PeriodicReader<Metrics>, Error> {
+    let mut exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint);
+    if let Some(tls) = tls(endpoint)? {
+        exporter = exporter.with_tls_config(tls);
+    }
+    let inner = exporter.build().map_err(Error::Metrics)?;
+    let metrics = Metrics { inner, away: AtomicBool::new(false) };
+    Ok(PeriodicReader::builder(metrics).with_interval(every).build())
 }
 
-/// The collector.
+/// The collector of metrics.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub struct Metrics {
     inner: MetricExporter,
     away: AtomicBool,
 }
 
-impl PushMetricExporter for Collector {
+impl PushMetricExporter for Metrics {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         match self.inner.export(metrics).await {
             Ok(_) if self.away.swap(false, Relaxed) => {
