@@ -18,7 +18,8 @@ use load::{CALLERS, ORDERS};
 use local::{DataDir, Options, Part, Progress, Stack};
 use usage::Usage;
 
-const PAIRS: i64 = 5;
+const WARM_UP: i64 = 3;
+const PAIRS: i64 = 6;
 const OURS: [Part; 4] = [Part::Orders, Part::Products, Part::Delivery, Part::Relay];
 
 /// Longer than an exporter keeps a span, so that the last ones are counted, and paid for.
@@ -40,15 +41,17 @@ async fn main() -> anyhow::Result<()> {
     let stack =
         Stack::up(DataDir::temporary()?, &Options::on_free_ports()?, &Progress::to_stderr())
             .await?;
-    load::stock_up(&stack, 1 + 2 * PAIRS).await?;
+    load::stock_up(&stack, WARM_UP + 2 * PAIRS).await?;
     // Kafka compiles itself while it runs, and the tables are new.
-    load::run(&stack, 0).await?;
+    for round in 0..WARM_UP {
+        load::run(&stack, round).await?;
+    }
     println!("{PAIRS} times {ORDERS} orders without tracing and with it, {CALLERS} callers");
     let mut halves = [const { Vec::new() }; 2];
-    for round in 1..=2 * PAIRS {
+    for round in 0..2 * PAIRS {
         // Off, on, on, off, ...: whatever grows with the tables meets both.
-        let traced = matches!(round % 4, 2 | 3);
-        let half = measure(&stack, round, traced.then_some(&collector)).await?;
+        let traced = matches!(round % 4, 1 | 2);
+        let half = measure(&stack, WARM_UP + round, traced.then_some(&collector)).await?;
         println!(
             "{:>3} {:>6.0} settled/s, {:>5.0} us of processor an order, {:>5.0} of them ours; {:>4.1} spans, {} dropped",
             if traced { "on" } else { "off" },
@@ -92,15 +95,15 @@ async fn restart(stack: &Stack, collector: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Medians: of each half, and of the ratios of what ran one after the other.
+/// Means over all halves, their ratio, and the ratios of what ran one after the other.
 fn report([off, on]: &[Vec<Half>; 2]) -> anyhow::Result<()> {
-    println!("median of {PAIRS}                       off     on  on/off, by pair (least..most)");
+    println!("mean of {PAIRS}                         off     on  on/off  by pair");
     for (index, part) in OURS.into_iter().enumerate() {
         compare(&format!("us an order, {part:?}"), off, on, |half| half.ours[index]);
     }
     compare("us an order, all four", off, on, |half| half.ours.iter().sum());
     compare("us an order, everything", off, on, |half| half.all);
-    compare("settled per second", off, on, |half| half.settled_per_second);
+    compare("us an order, until settled", off, on, |half| 1e6 / half.settled_per_second);
     let dropped: usize = off.iter().chain(on).map(|half| half.dropped).sum();
     anyhow::ensure!(dropped == 0, "{dropped} spans were dropped: tracing cost less than it should");
     Ok(())
@@ -109,13 +112,7 @@ fn report([off, on]: &[Vec<Half>; 2]) -> anyhow::Result<()> {
 fn compare(what: &str, off: &[Half], on: &[Half], of: impl Fn(&Half) -> f64) {
     let of = |halves: &[Half]| halves.iter().map(&of).collect::<Vec<_>>();
     let (off, on) = (of(off), of(on));
-    let ratios = sorted(off.iter().zip(&on).map(|(off, on)| on / off).collect());
-    let [least, .., most] = ratios[..] else { return };
-    let [off, on, ratio] = [sorted(off), sorted(on), ratios].map(|all| all[all.len() / 2]);
-    println!("{what:<29} {off:>6.0} {on:>6.0}    {ratio:.3} ({least:.3}..{most:.3})");
-}
-
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
+    let by_pair: Vec<_> = off.iter().zip(&on).map(|(off, on)| format!("{:.2}", on / off)).collect();
+    let [off, on] = [off, on].map(|all| all.iter().sum::<f64>() / all.len() as f64);
+    println!("{what:<29} {off:>6.0} {on:>6.0}   {:.3}  {}", on / off, by_pair.join(" "));
 }
