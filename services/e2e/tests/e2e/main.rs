@@ -7,15 +7,18 @@
 )]
 
 mod collector;
+mod held;
 mod jaeger;
 mod pages;
 mod shop;
+mod standstill;
 mod tree;
 
 mod bad_input;
 mod dashboards;
 mod idempotency;
 mod injected;
+mod middle;
 mod outages;
 mod races;
 mod sagas;
@@ -194,8 +197,11 @@ fn orchestrated(stage: &Arc<Stage>) -> Vec<Trial> {
             "orders_settle_after_every_service_was_killed_in_turn",
             outages::kill_everything_in_turn,
         ),
-        stage.orchestrated("a_kill_between_any_two_steps", sagas::killed_between_steps),
-        stage.orchestrated("a_cancel_in_every_state", sagas::cancelled_in_every_state),
+        stage.orchestrated("a_kill_between_any_two_steps", middle::orchestrator_killed),
+        stage.orchestrated("a_kill_of_each_participant_at_its_step", middle::participant_killed),
+        stage.orchestrated("postgres_restarted_between_steps", middle::postgres_restarted),
+        stage.orchestrated("a_full_disk_between_steps", middle::disk_full),
+        stage.orchestrated("a_cancel_in_every_state", middle::cancelled_in_every_state),
         stage.orchestrated("a_confirmation_that_is_late_and_told_twice", sagas::late_confirmation),
         stage.orchestrated("a_deadline_while_the_success_is_on_its_way", sagas::deadline),
         stage.orchestrated("two_replicas_share_the_sagas", sagas::two_replicas),

@@ -3,11 +3,9 @@
 use anyhow::{Context as _, bail};
 use local::Part;
 use proto::{
-    delivery::v1::{
-        CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest, GetDeliveryRequest,
-    },
+    delivery::v1::{DeliveryState, GetDeliveryRequest},
     operations::v1::GetTrailRequest,
-    orchestrator::v1::{Act, Saga, SkipStepRequest, WatchSagaRequest},
+    orchestrator::v1::{Act, SkipStepRequest},
     orders::v1::{CancelReason, Order, OrderState},
 };
 use tonic::Code;
@@ -17,45 +15,6 @@ use crate::{
     shop::{Shop, program, until},
     walkthrough::until_all_told,
 };
-
-/// Changes of a saga that goes well, up to the customer: begun, reserved, started, confirmed, ready.
-const FULFILLING: i64 = 5;
-
-pub(crate) async fn killed_between_steps(shop: Shop) -> anyhow::Result<()> {
-    let product = shop.product(2 * FULFILLING).await?;
-    for version in 1..=FULFILLING {
-        let order = shop.place(&product, 1).await?;
-        until_version(&shop, &order.order_id, version).await?;
-        shop.stack.kill9(Part::Orchestrator).await?;
-        shop.stack.start(Part::Orchestrator).await?;
-        shop.until_saga(&order.order_id, "FULFILLING").await?;
-        complete(&shop, &order.order_id).await?;
-    }
-    shop.until_stock(&product, FULFILLING).await?;
-    // The way back: asked, called off, cancelled, undone.
-    for version in FULFILLING + 1..=FULFILLING + 3 {
-        let order = shop.place(&product, 1).await?;
-        shop.until_saga(&order.order_id, "FULFILLING").await?;
-        shop.cancel(&order.order_id).await?;
-        until_version(&shop, &order.order_id, version).await?;
-        shop.stack.kill9(Part::Orchestrator).await?;
-        shop.stack.start(Part::Orchestrator).await?;
-        cancelled(&shop, &order, CancelReason::Customer).await?;
-    }
-    shop.until_stock(&product, FULFILLING).await
-}
-
-pub(crate) async fn cancelled_in_every_state(shop: Shop) -> anyhow::Result<()> {
-    let product = shop.product(10).await?;
-    for version in 1..=FULFILLING {
-        let order = shop.place(&product, 1).await?;
-        until_version(&shop, &order.order_id, version).await?;
-        let answer = shop.cancel(&order.order_id).await?.state();
-        assert!(matches!(answer, OrderState::Cancelled | OrderState::Cancelling), "{answer:?}");
-        cancelled(&shop, &order, CancelReason::Customer).await?;
-    }
-    shop.until_stock(&product, 10).await
-}
 
 /// orders has confirmed, and its word is late and told twice; meanwhile the customer cancels.
 pub(crate) async fn late_confirmation(shop: Shop) -> anyhow::Result<()> {
@@ -79,7 +38,7 @@ pub(crate) async fn late_confirmation(shop: Shop) -> anyhow::Result<()> {
     shop.until_order(&order.order_id, OrderState::Confirmed).await?;
     assert_eq!(shop.cancel(&order.order_id).await?.state(), OrderState::Cancelling);
     shop.stack.resume(Part::Orchestrator)?;
-    cancelled(&shop, &order, CancelReason::Customer).await?;
+    cancelled(&shop, &order.order_id, CancelReason::Customer).await?;
     shop.until_stock(&product, 3).await?;
     impatient(&shop, false).await
 }
@@ -87,16 +46,16 @@ pub(crate) async fn late_confirmation(shop: Shop) -> anyhow::Result<()> {
 /// The deadline cancels while products is about to reserve.
 pub(crate) async fn deadline(shop: Shop) -> anyhow::Result<()> {
     shop.stack.set_env(Part::Orders, "ORDERS_DEADLINE", "300ms");
-    restart(&shop, Part::Orders).await?;
+    shop.restart(Part::Orders).await?;
     let product = shop.product(3).await?;
     shop.stack.pause(Part::Products)?;
     let order = shop.place(&product, 1).await?;
     shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     shop.stack.resume(Part::Products)?;
-    cancelled(&shop, &order, CancelReason::TimedOut).await?;
+    cancelled(&shop, &order.order_id, CancelReason::TimedOut).await?;
     shop.until_stock(&product, 3).await?;
     shop.stack.set_env(Part::Orders, "ORDERS_DEADLINE", "24h");
-    restart(&shop, Part::Orders).await
+    shop.restart(Part::Orders).await
 }
 
 /// Two replicas share the work: when either is killed, the other goes on.
@@ -141,7 +100,7 @@ pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
     let order = shop.place(&product, 2).await?;
     shop.until_saga(&order.order_id, "FULFILLING").await?;
     shop.cancel(&order.order_id).await?;
-    cancelled(&shop, &order, CancelReason::Customer).await?;
+    cancelled(&shop, &order.order_id, CancelReason::Customer).await?;
     shop.until_stock(&product, 5).await?;
     let before = (shop.order(&order.order_id).await?, shop.saga(&order.order_id).await?);
 
@@ -218,43 +177,21 @@ pub(crate) async fn parked(shop: Shop) -> anyhow::Result<()> {
 }
 
 /// The order is cancelled for this reason, its saga has ended, and no goods are on their way.
-async fn cancelled(shop: &Shop, order: &Order, reason: CancelReason) -> anyhow::Result<()> {
-    let order = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
+pub(crate) async fn cancelled(
+    shop: &Shop,
+    order_id: &str,
+    reason: CancelReason,
+) -> anyhow::Result<()> {
+    let order = shop.until_order(order_id, OrderState::Cancelled).await?;
     assert_eq!(order.cancel_reason(), reason);
-    shop.until_saga(&order.order_id, "CANCELLED").await?;
-    let asked = GetDeliveryRequest { order_id: order.order_id.clone() };
+    shop.until_saga(order_id, "CANCELLED").await?;
+    let asked = GetDeliveryRequest { order_id: order_id.to_owned() };
     match shop.delivery.clone().get_delivery(asked).await {
         Ok(answer) => {
             let delivery = answer.into_inner().delivery.context("a delivery")?;
             assert_eq!(delivery.state(), DeliveryState::Cancelled);
         }
         Err(status) => assert_eq!(status.code(), Code::NotFound),
-    }
-    Ok(())
-}
-
-async fn complete(shop: &Shop, order_id: &str) -> anyhow::Result<()> {
-    let dispatch = DispatchDeliveryRequest { order_id: order_id.to_owned(), ..Default::default() };
-    shop.delivery.clone().dispatch_delivery(dispatch).await?;
-    let complete = CompleteDeliveryRequest { order_id: order_id.to_owned(), ..Default::default() };
-    shop.delivery.clone().complete_delivery(complete).await?;
-    shop.until_order(order_id, OrderState::Completed).await?;
-    shop.until_saga(order_id, "DONE").await?;
-    Ok(())
-}
-
-/// Follows the saga until it has come so far.
-async fn until_version(shop: &Shop, order_id: &str, version: i64) -> anyhow::Result<()> {
-    let follow = WatchSagaRequest { saga_id: order_id.to_owned(), after_version: 0 };
-    let mut watch = until("there is a saga", async || {
-        Ok(shop.sagas.clone().watch_saga(follow.clone()).await?.into_inner())
-    })
-    .await?;
-    let mut seen = 0;
-    while seen < version {
-        let answer = watch.message().await?.context("the watch ended")?;
-        let saga = answer.saga.map(|Saga { version, .. }| version);
-        seen = saga.or(answer.change.map(|change| change.version)).context("nothing in it")?;
     }
     Ok(())
 }
@@ -266,10 +203,5 @@ async fn impatient(shop: &Shop, impatient: bool) -> anyhow::Result<()> {
     for (name, value) in names.into_iter().zip(settings) {
         shop.stack.set_env(Part::Orchestrator, name, value);
     }
-    restart(shop, Part::Orchestrator).await
-}
-
-async fn restart(shop: &Shop, part: Part) -> anyhow::Result<()> {
-    assert!(shop.stack.sigterm(part).await?.success());
-    Ok(shop.stack.start(part).await?)
+    shop.restart(Part::Orchestrator).await
 }

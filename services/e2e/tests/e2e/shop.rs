@@ -110,6 +110,12 @@ impl Shop {
         settle(&self.stack, verb, more).await
     }
 
+    /// Stops a process as it is meant to be stopped, and starts it with what is set for it.
+    pub(crate) async fn restart(&self, part: Part) -> anyhow::Result<()> {
+        assert!(self.stack.sigterm(part).await?.success());
+        Ok(self.stack.start(part).await?)
+    }
+
     pub(crate) fn operations(
         &self,
         part: Part,

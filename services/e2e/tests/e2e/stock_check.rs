@@ -56,9 +56,7 @@ pub(crate) async fn replica(shop: Shop) -> anyhow::Result<()> {
 
 async fn restart_with(shop: &Shop, check: &str) -> anyhow::Result<()> {
     shop.stack.set_env(Part::Orders, "ORDERS_STOCK_CHECK", check);
-    assert!(shop.stack.sigterm(Part::Orders).await?.success());
-    shop.stack.start(Part::Orders).await?;
-    Ok(())
+    shop.restart(Part::Orders).await
 }
 
 async fn order_rows(shop: &Shop) -> anyhow::Result<i64> {
