@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use local::Part;
 use proto::{
-    delivery::v1::{CompleteDeliveryRequest, DispatchDeliveryRequest, GetDeliveryRequest},
+    delivery::v1::{
+        CompleteDeliveryRequest, DeliveryState, DispatchDeliveryRequest, GetDeliveryRequest,
+    },
     google::r#type::Money,
     orders::v1::{
         CancelOrderRequest, Customer, GetOrderRequest, ListOrdersRequest, OrderState,
@@ -14,7 +16,10 @@ use proto::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::shop::{Shop, request};
+use crate::{
+    held::{Held, Hold},
+    shop::{Shop, request},
+};
 
 pub(crate) async fn violations(shop: Shop) -> anyhow::Result<()> {
     let before = counts(&shop).await?;
@@ -114,9 +119,9 @@ pub(crate) async fn forbidden(shop: Shop) -> anyhow::Result<()> {
     assert_eq!(refused.code(), Code::FailedPrecondition);
 
     // An order that nobody confirmed cannot be dispatched.
-    shop.stack.sigterm(Part::Products).await?;
+    let orders = Held::new(&shop, Part::Orders, Hold::Deaf).await?;
     let unconfirmed = shop.place(&product, 1).await?;
-    shop.until_events(&unconfirmed.order_id, &["OrderPlaced", "DeliveryStarted"]).await?;
+    shop.until_delivery(&unconfirmed.order_id, DeliveryState::Started).await?;
     let dispatch =
         DispatchDeliveryRequest { order_id: unconfirmed.order_id.clone(), ..Default::default() };
     let refused =
@@ -125,7 +130,7 @@ pub(crate) async fn forbidden(shop: Shop) -> anyhow::Result<()> {
         (refused.code(), reason(&refused)?.as_str()),
         (Code::FailedPrecondition, "DELIVERY_NOT_READY")
     );
-    shop.stack.start(Part::Products).await?;
+    orders.let_go().await?;
     shop.until_order(&unconfirmed.order_id, OrderState::Confirmed).await?;
 
     let nobody = GetDeliveryRequest { order_id: uuid::Uuid::now_v7().to_string() };

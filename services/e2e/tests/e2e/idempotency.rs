@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use futures::future::join_all;
+use proto::orders::v1::Coordination;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -21,10 +22,16 @@ pub(crate) async fn other_content(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
     let first = request(&[(&product, 1)]);
     shop.place_request(first.clone()).await?;
-    let mut other = first;
-    other.lines[0].quantity = 2;
-    let refused = shop.place_request(other).await.expect_err("other content under the same id");
-    assert_eq!(refused.code(), Code::AlreadyExists);
-    assert_eq!(refused.get_details_error_info().context("error info")?.reason, "REQUEST_ID_REUSED");
+    let mut more = first.clone();
+    more.lines[0].quantity = 2;
+    let mut otherwise = first;
+    let other_style = shop.by_style(Coordination::Orchestration, Coordination::Choreography);
+    otherwise.set_coordination(other_style);
+    for other in [more, otherwise] {
+        let refused = shop.place_request(other).await.expect_err("other content under the same id");
+        assert_eq!(refused.code(), Code::AlreadyExists);
+        let reason = refused.get_details_error_info().context("error info")?.reason;
+        assert_eq!(reason, "REQUEST_ID_REUSED");
+    }
     shop.until_stock(&product, 4).await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use local::{Event, Part};
+use local::{Event, Part, SERVICES};
 use proto::{
     operations::v1::{GetTrailRequest, ListParkedRequest, ParkedMessage, SkipParkedRequest},
     orders::v1::OrderState,
@@ -62,20 +62,58 @@ pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// By topic: a type that is sent broken, one that is sound behind it, and who parks both.
+type Poison = [(&'static str, &'static str, &'static str, &'static [Part])];
+
+const POISON_EVENTS: &Poison = &[(
+    "shop.orders.events",
+    "shop.orders.v1.OrderPlaced",
+    "shop.orders.v1.OrderCancelled",
+    &[Part::Products, Part::Delivery],
+)];
+const POISON_COMMANDS: &Poison = &[
+    // The orchestrator first: it is to be free again when the others answer what waited behind.
+    (
+        "shop.orders.events",
+        // Types that nobody else reacts to.
+        "shop.orders.v1.OrderCompleted",
+        "shop.orders.v1.OrderCancelRefused",
+        &[Part::Orchestrator],
+    ),
+    (
+        "shop.products.commands",
+        "shop.products.v1.ReserveStock",
+        "shop.products.v1.ReleaseStock",
+        &[Part::Products],
+    ),
+    (
+        "shop.delivery.commands",
+        "shop.delivery.v1.StartDelivery",
+        "shop.delivery.v1.CancelDelivery",
+        &[Part::Delivery],
+    ),
+];
+
 pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(2).await?;
     let sender = Sender::new(&shop)?;
     let stuck = Uuid::now_v7().to_string();
-    let broken = [("ce_type", "shop.orders.v1.OrderPlaced".to_owned())];
-    sender.send("shop.orders.events", &stuck, &broken, b"{ this is not JSON").await?;
-    // A later message of the key is sound, and waits behind it all the same.
-    let cancelled = headers("shop.orders.v1.OrderCancelled", &stuck);
-    let payload = format!(r#"{{"orderId": "{stuck}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
-    sender.send("shop.orders.events", &stuck, &cancelled, payload.as_bytes()).await?;
+    let mut parked_by = Vec::new();
+    for (topic, broken, sound, parts) in shop.by_style(POISON_EVENTS, POISON_COMMANDS) {
+        let style = ("ce_coordination", shop.by_style("choreography", "orchestration").to_owned());
+        let headers_of_broken = [("ce_type", (*broken).to_owned()), style.clone()];
+        sender.send(topic, &stuck, &headers_of_broken, b"{ this is not JSON").await?;
+        // A later message of the key is sound, and waits behind it all the same.
+        let mut headers_of_sound = headers(sound, &stuck);
+        headers_of_sound.push(style);
+        let payload = format!(r#"{{"orderId": "{stuck}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
+        sender.send(topic, &stuck, &headers_of_sound, payload.as_bytes()).await?;
+        parked_by.extend(*parts);
+    }
 
     let order = shop.place(&product, 1).await?;
     shop.until_order(&order.order_id, OrderState::Confirmed).await?;
-    for part in [Part::Products, Part::Delivery] {
+    for part in parked_by.clone() {
         let both = format!("{part:?} has parked both");
         let parked = until(&both, async || {
             let parked = parked(&shop, part, &stuck).await?;
@@ -94,7 +132,7 @@ pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
         assert_eq!(answer.handled, 1, "the one behind it was sound");
         assert!(parked_now(&shop, part, &stuck).await?);
     }
-    for part in [Part::Products, Part::Delivery] {
+    for part in parked_by {
         until_metric(&shop, part, "inbox_parked", |parked| parked == 0.0).await?;
     }
     assert_eq!(shop.stock(&product).await?, 1);
@@ -106,8 +144,13 @@ pub(crate) async fn unknown(shop: Shop) -> anyhow::Result<()> {
     let sender = Sender::new(&shop)?;
     let order = shop.place(&product, 1).await?;
     let confirmed = shop.until_order(&order.order_id, OrderState::Confirmed).await?;
-    for topic in ["shop.orders.events", "shop.products.events", "shop.delivery.events"] {
-        let unheard_of = headers("shop.weather.v1.RainStarted", &order.order_id);
+    let commands = ["shop.orders.commands", "shop.products.commands", "shop.delivery.commands"];
+    let events = ["shop.orders.events", "shop.products.events", "shop.delivery.events"];
+    for topic in events.into_iter().chain(shop.by_style(None, Some(commands)).into_iter().flatten())
+    {
+        let mut unheard_of = headers("shop.weather.v1.RainStarted", &order.order_id);
+        let style = shop.by_style("choreography", "orchestration").to_owned();
+        unheard_of.push(("ce_coordination", style));
         sender.send(topic, &order.order_id, &unheard_of, b"{}").await?;
     }
     // Behind them in the same partitions, so that they have been passed when this one is handled.
@@ -115,7 +158,7 @@ pub(crate) async fn unknown(shop: Shop) -> anyhow::Result<()> {
     let cancelled = shop.until_order(&order.order_id, OrderState::Cancelled).await?;
     assert_eq!(cancelled.revision, confirmed.revision + 2);
     shop.until_stock(&product, 2).await?;
-    for part in [Part::Orders, Part::Products, Part::Delivery] {
+    for part in SERVICES {
         assert_eq!(parked(&shop, part, &order.order_id).await?, []);
     }
     Ok(())

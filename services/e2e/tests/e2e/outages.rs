@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
 use local::{Part, SERVICES};
-use proto::orders::v1::{Order, OrderState};
+use proto::orders::v1::{Coordination, Order, OrderState};
 use tonic::{Code, Status};
 
 use crate::{
@@ -64,7 +64,10 @@ pub(crate) async fn kafka(shop: Shop) -> anyhow::Result<()> {
 pub(crate) async fn stop_without_kafka(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(ORDERS).await?;
     shop.stack.sigterm(Part::Kafka).await?;
-    let placed = place_many(&shop, &product).await?;
+    // Both styles at once: it is the services that have to stop, whatever they are in the middle of.
+    let mut placed = place_many_of(&shop, &product, ORDERS / 2).await?;
+    let orchestrated = shop.clone().in_style(Coordination::Orchestration);
+    placed.extend(place_many_of(&orchestrated, &product, ORDERS / 2).await?);
     for part in SERVICES {
         let asked = Instant::now();
         let status = shop.stack.sigterm(part).await?;
@@ -105,16 +108,17 @@ pub(crate) async fn postgres(shop: Shop) -> anyhow::Result<()> {
 pub(crate) async fn stuck_consumer(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(1).await?;
     let age = "messaging_consumer_last_poll_age_seconds";
-    until_metric(&shop, Part::Products, age, |seconds| seconds < 2.0).await?;
-    let database = shop.database(Part::Products).await?;
+    let part = shop.by_style(Part::Products, Part::Orchestrator);
+    until_metric(&shop, part, age, |seconds| seconds < 2.0).await?;
+    let database = shop.database(part).await?;
     let mut holder = database.begin().await?;
     sqlx::query("lock table messaging.trail").execute(&mut *holder).await?;
     let order = shop.place(&product, 1).await?;
-    until_metric(&shop, Part::Products, age, |seconds| seconds > 4.0).await?;
+    until_metric(&shop, part, age, |seconds| seconds > 4.0).await?;
     assert_eq!(shop.order(&order.order_id).await?.state(), OrderState::Pending);
     holder.rollback().await?;
     shop.until_order(&order.order_id, OrderState::Confirmed).await?;
-    until_metric(&shop, Part::Products, age, |seconds| seconds < 2.0).await
+    until_metric(&shop, part, age, |seconds| seconds < 2.0).await
 }
 
 pub(crate) async fn kill_everything_in_turn(shop: Shop) -> anyhow::Result<()> {

@@ -461,8 +461,11 @@ impl Shop {
     /// Places an order; the trace that its answer names.
     pub(crate) async fn place_traced(
         &self,
-        request: PlaceOrderRequest,
+        mut request: PlaceOrderRequest,
     ) -> anyhow::Result<(String, Order)> {
+        if request.coordination == 0 {
+            request.set_coordination(self.style);
+        }
         place_traced(self.orders.clone(), request).await
     }
 
