@@ -136,7 +136,9 @@ fn main() {
         stage.trial("the_trace_of_a_cancel_after_confirmation", traces::cancelled_after),
         stage.trial("the_traces_of_an_order_cancelled_while_pending", traces::cancelled_before),
         stage.trial("the_trace_of_an_order_out_of_stock", traces::out_of_stock),
-        stage.trial("the_trace_of_an_orchestrated_order", traces::orchestrated),
+        stage.orchestrated("the_trace_of_an_order", traces::orchestrated),
+        stage.orchestrated("the_trace_of_a_cancel_after_confirmation", traces::cancelled_after),
+        stage.orchestrated("the_trace_of_an_order_out_of_stock", traces::out_of_stock),
         stage.trial(
             "the_traces_of_a_batch_after_products_was_down",
             traces::after_products_was_down,

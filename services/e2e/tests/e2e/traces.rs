@@ -30,6 +30,8 @@ pub(crate) const CONFIRMED: [&str; 2] = [
     include_str!("traces/confirmed_by_delivery.txt"),
 ];
 
+const ORCHESTRATED: &str = include_str!("traces/orchestrated.txt");
+
 pub(crate) async fn confirmed(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
     let (trace_id, order) = shop.place_traced(request(&[(&product, 1)])).await?;
@@ -69,12 +71,16 @@ pub(crate) async fn confirmed(shop: Shop) -> anyhow::Result<()> {
 pub(crate) async fn cancelled_after(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
     let (placed, order) = shop.place_traced(request(&[(&product, 1)])).await?;
-    shop.until_order(&order.order_id, OrderState::Confirmed).await?;
+    let confirmed = shop.by_style(CONFIRMED.as_slice(), &[ORCHESTRATED]);
+    shop.until_trace(&placed, confirmed).await?;
     let cancelled = shop.cancel_traced(&order.order_id).await?;
-    let expected = include_str!("traces/cancelled_after_confirmation.txt");
+    let expected = shop.by_style(
+        include_str!("traces/cancelled_after_confirmation.txt"),
+        include_str!("traces/orchestrated_cancelled_after_confirmation.txt"),
+    );
     let spans = shop.until_trace(&cancelled, &[expected]).await?;
     check_attributes(&spans, &order.order_id)?;
-    shop.until_trace(&placed, &CONFIRMED).await?;
+    shop.until_trace(&placed, confirmed).await?;
     Ok(())
 }
 
@@ -96,8 +102,15 @@ pub(crate) async fn cancelled_before(shop: Shop) -> anyhow::Result<()> {
 pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(1).await?;
     let (trace_id, order) = shop.place_traced(request(&[(&product, 2)])).await?;
-    let spans = shop.until_trace(&trace_id, &[include_str!("traces/out_of_stock.txt")]).await?;
+    let expected = shop.by_style(
+        include_str!("traces/out_of_stock.txt"),
+        include_str!("traces/orchestrated_out_of_stock.txt"),
+    );
+    let spans = shop.until_trace(&trace_id, &[expected]).await?;
     check_attributes(&spans, &order.order_id)?;
+    if shop.style == Coordination::Orchestration {
+        return Ok(());
+    }
     let own = spans.iter().find(|span| {
         span.service == "products" && span.attribute("settle.outcome") == "own_origin"
     });
@@ -108,11 +121,8 @@ pub(crate) async fn out_of_stock(shop: Shop) -> anyhow::Result<()> {
 /// Commands and answers are one staircase; the participants that are not meant pass the order over.
 pub(crate) async fn orchestrated(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
-    let mut driven = request(&[(&product, 1)]);
-    driven.set_coordination(Coordination::Orchestration);
-    let (trace_id, order) = shop.place_traced(driven).await?;
-    let expected = include_str!("traces/orchestrated.txt");
-    let spans = shop.until_trace(&trace_id, &[expected]).await?;
+    let (trace_id, order) = shop.place_traced(request(&[(&product, 1)])).await?;
+    let spans = shop.until_trace(&trace_id, &[ORCHESTRATED]).await?;
     check_attributes(&spans, &order.order_id)
 }
 
