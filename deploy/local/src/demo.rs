@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use proto::orders::v1::{CancelReason, OrderState};
+use proto::orders::v1::{CancelReason, Coordination, OrderState};
 
 use crate::error::{Error, Result};
 use crate::ports::Ports;
@@ -77,15 +77,21 @@ async fn run_out_of_stock(shop: &mut Shop) -> Result<()> {
         "\n6. Order {quantity} tv, more than there are. No stock is touched: there is no ProductChanged."
     ));
     let order = shop.place(PRODUCT, quantity).await?;
-    let rolled_back = [
-        "OrderPlaced",
-        "DeliveryStarted",
-        "ProductOutOfStock",
-        "OrderCancelled",
-        "DeliveryCancelled",
-    ];
+    let rolled_back: &[&str] = match order.coordination() {
+        // The stock is asked for before the delivery.
+        Coordination::Orchestration => {
+            &["OrderPlaced", "ProductOutOfStock", "OrderCancelled", "StockReleased"]
+        }
+        Coordination::Choreography | Coordination::Unspecified => &[
+            "OrderPlaced",
+            "DeliveryStarted",
+            "ProductOutOfStock",
+            "OrderCancelled",
+            "DeliveryCancelled",
+        ],
+    };
     let order =
-        shop.follow(&order, |order| order.state() == OrderState::Cancelled, &rolled_back).await?;
+        shop.follow(&order, |order| order.state() == OrderState::Cancelled, rolled_back).await?;
     let reason = order.cancel_reason().as_str_name().trim_start_matches("CANCEL_REASON_");
     say(format!("    the order is {}, reason {reason}", state(&order)));
     show_stock(shop).await?;

@@ -187,6 +187,7 @@ fn orchestrated(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.orchestrated("a_watch_shows_every_state_in_order_and_resumes", walkthrough::watch),
         stage.orchestrated("every_service_tells_what_it_did_for_an_order", walkthrough::trail),
         stage.orchestrated("the_causes_of_an_order_are_shown_as_a_tree", walkthrough::causes),
+        stage.orchestrated("the_demonstration_plays_to_its_end", walkthrough::demo),
         stage.orchestrated("the_same_request_id_places_one_order", idempotency::same_request),
         stage.orchestrated("a_request_id_is_not_reused", idempotency::other_content),
         stage.orchestrated("the_last_piece_goes_to_one_of_two_customers", races::last_piece),

@@ -299,9 +299,18 @@ pub(crate) async fn causes(shop: Shop) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn demo(shop: Shop) -> anyhow::Result<()> {
+    // As the shop coordinates orders that do not say.
+    let style = shop.by_style("choreography", "orchestration");
+    shop.stack.set_env(Part::Orders, "ORDERS_COORDINATION", style);
+    shop.restart(Part::Orders).await?;
     let (text, error) = shop.settle("demo", &["--kafka", shop.stack.kafka_bootstrap()]).await?;
+    shop.stack.set_env(Part::Orders, "ORDERS_COORDINATION", "choreography");
+    shop.restart(Part::Orders).await?;
     assert!(error.is_empty(), "{text}\n{error}");
-    for told in ["OrderConfirmed", "DeliveryCancelRefused", "ProductOutOfStock", "grpcurl"] {
+    let in_its_style = shop.by_style("DeliveryStarted", "ReleaseStock");
+    for told in
+        ["OrderConfirmed", "DeliveryCancelRefused", "ProductOutOfStock", "grpcurl", in_its_style]
+    {
         assert!(text.contains(told), "{told} is not shown:\n{text}");
     }
     Ok(())
