@@ -44,7 +44,8 @@ pub(crate) async fn keys(
     Ok(rows.into_iter().collect())
 }
 
-/// Parks messages with their reasons; one that is parked already stays as it is.
+/// Parks messages with their reasons. One that is parked already stays as it is, also when it comes at another offset: a command
+/// that is refused is repeated for as long as it has no answer.
 pub(crate) async fn add(
     conn: &mut PgConnection,
     consumer: &str,
@@ -54,7 +55,12 @@ pub(crate) async fn add(
         sqlx::query(
             "insert into messaging.inbox_parked
                  (consumer, key, topic, partition, \"offset\", kafka_time, headers, payload, reason)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9
+             where not exists (
+                 select
+                 from messaging.inbox_parked
+                 where consumer = $1 and key = $2 and event_id = messaging.event_id($7)
+             )
              on conflict on constraint inbox_parked_once do nothing",
         )
         .bind(consumer)
@@ -117,13 +123,26 @@ pub(crate) async fn page(
     rows.iter().map(read).collect()
 }
 
-/// Takes a message out; false when somebody else has.
+/// Takes a message out, with the copies of it that older versions parked; false when somebody else has.
 pub(crate) async fn take(conn: &mut PgConnection, parked: &Parked) -> sqlx::Result<bool> {
-    let deleted = sqlx::query("delete from messaging.inbox_parked where parked_id = $1")
-        .bind(parked.parked_id)
-        .execute(conn)
-        .await?;
-    Ok(deleted.rows_affected() == 1)
+    let deleted = sqlx::query(
+        "delete from messaging.inbox_parked
+         where parked_id in (
+             select copy.parked_id
+             from messaging.inbox_parked as parked
+             join messaging.inbox_parked as copy
+                 on copy.parked_id = parked.parked_id
+                 or (copy.consumer, copy.key, copy.event_id)
+                     = (parked.consumer, parked.key, parked.event_id)
+             where parked.parked_id = $1
+             order by copy.parked_id
+             for update of copy
+         )",
+    )
+    .bind(parked.parked_id)
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected() > 0)
 }
 
 /// How many messages are parked.

@@ -11,8 +11,11 @@ use std::{
 
 use chassis::{
     cause::Cause,
+    clock,
     inbox::{Inbox, InboxError, Record, Report},
+    parked::Parked,
     policy::{Book, Policy, Reaction, Refused, SaveError},
+    telemetry::TraceContext,
     testing::{Database, Sender},
     trail::Outcome,
 };
@@ -91,6 +94,25 @@ impl Diary {
     pub(crate) async fn retry(&self, key: &str) -> (usize, Result<(), Refused>) {
         let mut conn = self.db.connection().await;
         in_time(self.inbox.retry_parked(&mut conn, key)).await.unwrap()
+    }
+
+    /// Gives up a message that is parked; false when it is not any more.
+    pub(crate) async fn skip(&self, record: &Record) -> bool {
+        let parked_id: Option<i64> = sqlx::query_scalar(
+            "select parked_id from messaging.inbox_parked where key = $1 and \"offset\" = $2",
+        )
+        .bind(&record.key)
+        .bind(record.offset)
+        .fetch_optional(self.pool())
+        .await
+        .unwrap();
+        let Some(parked_id) = parked_id else { return false };
+        let (record, reason, now) = (record.clone(), String::new(), clock::now());
+        let parked = Parked { parked_id, record, reason, parked_at: now };
+        let (id, trace) = (Uuid::now_v7(), TraceContext::random());
+        let verb = Cause::local("diary", "SkipParked", id, trace, now);
+        let mut conn = self.db.connection().await;
+        in_time(self.inbox.skip_parked(&mut conn, &parked, &verb)).await.unwrap()
     }
 
     /// What was heard about an order, in order.

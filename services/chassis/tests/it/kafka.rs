@@ -351,6 +351,8 @@ async fn odd_keys_and_times_park_and_stop_nobody() {
         send(&producer, &torn, key, None).await;
     }
     for time in [-8_000_000_000_000_000, -2, 0] {
+        let event = diary.sender.event(odd, &Letter::<5>::new(odd, "torn"));
+        let torn = Record { payload: None, ..event };
         send(&producer, &torn, b"time", Some(time)).await;
     }
     let letter = diary.sender.event(good, &Letter::<5>::new(good, "good"));

@@ -1,6 +1,9 @@
 //! What cannot be handled parks under its key; later messages of the key wait behind it, all others flow on.
 
-use chassis::{inbox::Report, trail::Outcome};
+use chassis::{
+    inbox::{Record, Report},
+    trail::Outcome,
+};
 use uuid::Uuid;
 
 use crate::diary::{Diary, POISON, REFUSED};
@@ -81,6 +84,46 @@ async fn a_message_that_comes_again_while_it_is_parked_is_parked_once() {
     }
     assert_eq!(diary.parked(&a.to_string()).await.len(), 2);
     assert_eq!(diary.trail(a).await, [("parked".to_owned(), 3), ("parked".to_owned(), 3)]);
+}
+
+/// Whoever repeats a message sends it anew: the same event at another offset.
+#[tokio::test]
+async fn a_refused_message_that_is_sent_again_is_parked_once_and_its_arrivals_are_counted() {
+    let mut diary = Diary::commanded().await;
+    let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
+    let (refused, torn, behind) = (diary.letter(a, REFUSED), diary.torn(b), diary.letter(a, "a2"));
+    let again = |of: &Record, offset| Record { offset, ..of.clone() };
+    let first = [refused.clone(), again(&refused, 50), behind.clone(), torn.clone()];
+    assert_eq!(counts(&diary.hear(&first).await), (0, 4, 0));
+    let second = [again(&refused, 51), again(&torn, 52), again(&behind, 53)];
+    assert_eq!(counts(&diary.hear(&second).await), (0, 3, 0));
+
+    let offsets = |parked: Vec<(i64, String)>| parked.into_iter().map(|it| it.0).collect();
+    let parked: Vec<_> = offsets(diary.parked(&a.to_string()).await);
+    assert_eq!(parked, [refused.offset, behind.offset]);
+    let parked: Vec<_> = offsets(diary.parked(&b.to_string()).await);
+    assert_eq!(parked, [torn.offset]);
+    assert_eq!(diary.trail(a).await, [("parked".to_owned(), 3), ("parked".to_owned(), 2)]);
+    assert_eq!(diary.trail(b).await, [("parked".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn messages_without_an_id_that_can_be_read_park_each_for_itself() {
+    let mut diary = Diary::open().await;
+    let a = Uuid::now_v7();
+    let named = |letter: Record, id: Option<&[u8]>| {
+        let mut headers = letter.headers.clone();
+        headers.retain(|(name, _)| name != "ce_id");
+        // The last of equal names counts.
+        let first = Uuid::nil().to_string().into_bytes();
+        headers.push(("ce_id".to_owned(), Some(first)));
+        headers.push(("ce_id".to_owned(), id.map(<[u8]>::to_vec)));
+        Record { headers, ..letter }
+    };
+    let ids = [None, Some(&b""[..]), Some(b"7"), Some(b"7"), Some(b"a\0b"), Some(b"\xff\xfe")];
+    let batch: Vec<_> = ids.iter().map(|id| named(diary.letter(a, "a1"), *id)).collect();
+    assert_eq!(counts(&diary.hear(&batch).await), (0, batch.len(), 0));
+    assert_eq!(diary.parked(&a.to_string()).await.len(), batch.len());
 }
 
 #[tokio::test]

@@ -52,6 +52,40 @@ async fn a_retry_stops_at_the_message_that_is_still_refused() {
     assert_eq!(left, [batch[2].offset, batch[3].offset, batch[3].offset + 1]);
 }
 
+#[tokio::test]
+async fn copies_that_an_older_version_parked_are_taken_up_as_one() {
+    let mut diary = Diary::commanded().await;
+    let (retried, skipped) = (Uuid::now_v7(), Uuid::now_v7());
+    let batch =
+        [retried, skipped].map(|order| [REFUSED, "a2"].map(|text| diary.letter(order, text)));
+    diary.hear(batch.as_flattened()).await;
+    let [_, [given_up, behind]] = &batch;
+    // As they were written before parking knew the event.
+    sqlx::query(
+        "insert into messaging.inbox_parked
+             (consumer, key, topic, partition, \"offset\", kafka_time, headers, payload, reason)
+         select consumer, key, topic, partition, \"offset\" + 1000, kafka_time, headers, payload, reason
+         from messaging.inbox_parked",
+    )
+    .execute(diary.pool())
+    .await
+    .unwrap();
+    diary.refuse(false);
+
+    let key = retried.to_string();
+    assert_eq!(diary.parked(&key).await.len(), 4);
+    assert_eq!(diary.retry(&key).await, (2, Ok(())));
+    assert_eq!(diary.echoed(retried).await, [REFUSED, "a2"]);
+    assert_eq!(diary.parked(&key).await, []);
+
+    let key = skipped.to_string();
+    assert!(diary.skip(given_up).await);
+    let left: Vec<_> = diary.parked(&key).await.into_iter().map(|it| it.0).collect();
+    assert_eq!(left, [behind.offset, behind.offset + 1000]);
+    assert_eq!(diary.retry(&key).await, (1, Ok(())));
+    assert_eq!(diary.echoed(skipped).await, ["a2"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_arrives_during_a_retry_is_handled_behind_it_and_never_left_parked() {
     let mut diary = Diary::open().await;

@@ -270,6 +270,18 @@ async fn commands_that_make_no_sense_wait_for_a_person() {
     assert!(reasons[4].contains("for an order that is cancelled"), "{reasons:?}");
 }
 
+/// The orchestrator repeats it until it is answered, each time at another offset.
+#[tokio::test]
+async fn a_command_that_makes_no_sense_waits_once_however_often_it_is_repeated() {
+    let (shop, mut orchestrator) = (Shop::open().await, Orchestrator::new());
+    let command = orchestrator.command(orchestrated(&shop).await, "CompleteOrder");
+    for attempt in 0..3 {
+        let again = Record { offset: command.offset + attempt, ..command.clone() };
+        assert_eq!(shop.hear(&[again]).await.count(Outcome::Parked), 1);
+    }
+    assert_eq!(shop.count("messaging.inbox_parked").await, 1);
+}
+
 /// The same message, with this payload in protobuf.
 fn binary(mut record: Record, payload: &impl prost::Message) -> Record {
     record.headers.retain(|(name, _)| name != "content-type");
