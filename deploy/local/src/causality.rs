@@ -93,6 +93,8 @@ pub(crate) struct Emission {
     pub(crate) topic: String,
     /// Its key.
     pub(crate) key: String,
+    /// How often it is known to have been sent; this is the first time.
+    pub(crate) sent: usize,
     /// Whether anybody that was asked has handled it; some events concern nobody.
     pub(crate) seen: bool,
     /// Who has.
@@ -113,50 +115,60 @@ impl Causality {
     }
 }
 
-/// Merges what the services answered: every message is hung below the emission of its event.
+/// Merges what the services answered: every message is hung below the first emission of its event.
 pub(crate) fn merge(answers: Vec<(String, Vec<TrailEntry>)>) -> Vec<Handling> {
-    let entries: Vec<(String, TrailEntry)> = answers
+    let mut entries: Vec<(String, TrailEntry)> = answers
         .into_iter()
         .flat_map(|(service, entries)| {
             entries.into_iter().map(move |entry| (service.clone(), entry))
         })
         .collect();
-    let emitted: BTreeSet<String> = entries
-        .iter()
-        .flat_map(|(_, entry)| &entry.emitted)
-        .map(|event| event.event_id.clone())
-        .collect();
-    let (mut below, mut roots) = (Below::new(), Vec::new());
+    entries
+        .sort_by_cached_key(|(service, entry)| (time(entry.handle_time.as_ref()), service.clone()));
+    let mut unhung = Unhung { sent: keep_first(&mut entries), messages: HashMap::new() };
+    let mut roots = Vec::new();
     for (service, entry) in entries {
-        if entry.kind() == TrailKind::Message && emitted.contains(&entry.event_id) {
-            below.entry(entry.event_id.clone()).or_default().push((service, entry));
+        if entry.kind() == TrailKind::Message && unhung.sent.contains_key(&entry.event_id) {
+            unhung.messages.entry(entry.event_id.clone()).or_default().push((service, entry));
         } else {
             roots.push((service, entry));
         }
     }
-    handlings(roots, &mut below)
+    handlings(roots, &mut unhung)
 }
 
-/// The messages that are not hung up yet, by their event.
-type Below = HashMap<String, Vec<(String, TrailEntry)>>;
-
-fn handlings(entries: Vec<(String, TrailEntry)>, below: &mut Below) -> Vec<Handling> {
-    let mut handlings: Vec<_> =
-        entries.into_iter().map(|(service, entry)| handling(service, entry, below)).collect();
-    handlings.sort_by(|one, other| {
-        (one.handled_at, &one.service).cmp(&(other.handled_at, &other.service))
-    });
-    handlings
+/// Leaves each event to the first that emitted it, and counts how often it was: a command is sent again until it is answered.
+fn keep_first(entries: &mut [(String, TrailEntry)]) -> HashMap<String, usize> {
+    let mut sent = HashMap::new();
+    for (_, entry) in entries {
+        entry.emitted.retain(|event| {
+            let times = sent.entry(event.event_id.clone()).or_insert(0);
+            *times += 1;
+            *times == 1
+        });
+    }
+    sent
 }
 
-fn handling(service: String, entry: TrailEntry, below: &mut Below) -> Handling {
+struct Unhung {
+    /// How often each event was sent.
+    sent: HashMap<String, usize>,
+    /// The messages that are not hung up yet, by their event; in the order of their handling.
+    messages: HashMap<String, Vec<(String, TrailEntry)>>,
+}
+
+fn handlings(entries: Vec<(String, TrailEntry)>, unhung: &mut Unhung) -> Vec<Handling> {
+    entries.into_iter().map(|(service, entry)| handling(service, entry, unhung)).collect()
+}
+
+fn handling(service: String, entry: TrailEntry, unhung: &mut Unhung) -> Handling {
     let created_at = time(entry.create_time.as_ref());
     let handled_at = time(entry.handle_time.as_ref());
     Handling {
         kind: name(entry.kind().as_str_name(), "TRAIL_KIND_"),
         outcome: name(entry.outcome().as_str_name(), "TRAIL_OUTCOME_"),
         hop: (entry.kind() == TrailKind::Message).then(|| hop(&entry)),
-        emitted: entry.emitted.into_iter().map(|event| emission(event, below)).collect(),
+        emitted: entry.emitted.into_iter().map(|event| emission(event, unhung)).collect(),
         service,
         r#type: entry.r#type,
         event_id: entry.event_id,
@@ -184,12 +196,13 @@ fn hop(entry: &TrailEntry) -> Hop {
     }
 }
 
-/// Taken out of `below`: what came twice is shown once, and nothing can go round in a circle.
-fn emission(event: EmittedEvent, below: &mut Below) -> Emission {
-    let handled_by = below.remove(&event.event_id).unwrap_or_default();
+/// Its messages are taken out of `unhung`: nothing can go round in a circle.
+fn emission(event: EmittedEvent, unhung: &mut Unhung) -> Emission {
+    let handled_by = unhung.messages.remove(&event.event_id).unwrap_or_default();
     Emission {
+        sent: unhung.sent.get(&event.event_id).copied().unwrap_or_default(),
         seen: !handled_by.is_empty(),
-        handled_by: handlings(handled_by, below),
+        handled_by: handlings(handled_by, unhung),
         event_id: event.event_id,
         r#type: event.r#type,
         topic: event.topic,
@@ -245,11 +258,15 @@ mod tests {
         (service.to_owned(), entries)
     }
 
-    /// `service:id[emitted>(handled by)]`, so that a whole tree can be compared.
+    /// `service:id[emitted>(handled by)]`, so that a whole tree can be compared; `3x` before what was sent so often.
     fn shape(handlings: &[Handling]) -> String {
-        let emitted = |emission: &Emission| match emission.seen {
-            true => format!("{}>({})", emission.event_id, shape(&emission.handled_by)),
-            false => format!("{}>", emission.event_id),
+        let emitted = |emission: &Emission| {
+            let times =
+                if emission.sent == 1 { String::new() } else { format!("{}x ", emission.sent) };
+            match emission.seen {
+                true => format!("{times}{}>({})", emission.event_id, shape(&emission.handled_by)),
+                false => format!("{times}{}>", emission.event_id),
+            }
         };
         let one = |handling: &Handling| {
             let emitted: Vec<_> = handling.emitted.iter().map(emitted).collect();
@@ -285,6 +302,38 @@ mod tests {
         let roots =
             merge(vec![answer("delivery", vec![entry(TrailKind::Message, "placed", 1, &[])])]);
         assert_eq!(shape(&roots), "delivery:placed[]");
+    }
+
+    /// The timer sends the command again until it is answered, and the participant answers each copy.
+    #[test]
+    fn what_was_sent_again_is_shown_once_with_how_often() {
+        use TrailKind::{Call, Message, Timer};
+        let orchestrator = vec![
+            entry(Message, "placed", 11, &["reserve"]),
+            entry(Timer, "late", 13, &["reserve"]),
+            entry(Timer, "later", 15, &["reserve", "lost"]),
+            entry(Timer, "latest", 17, &["lost"]),
+            entry(Message, "reserved", 21, &[]),
+        ];
+        let products = vec![
+            entry(Message, "reserve", 16, &["reserved"]),
+            entry(TrailKind::Verb, "retry", 18, &["reserved"]),
+        ];
+        let roots = merge(vec![
+            // Whoever answers first: the first sending is the earliest.
+            answer("products", products),
+            answer("orchestrator", orchestrator.into_iter().rev().collect()),
+            answer("orders", vec![entry(Call, "place", 10, &["placed"])]),
+        ]);
+        assert_eq!(
+            shape(&roots),
+            "orders:place[placed>(orchestrator:placed[3x reserve>(products:reserve[2x reserved>\
+             (orchestrator:reserved[])])])] orchestrator:late[] orchestrator:later[2x lost>] \
+             orchestrator:latest[] products:retry[]"
+        );
+        let json = serde_json::to_value(&roots).unwrap();
+        let reserve = &json[0]["emitted"][0]["handledBy"][0]["emitted"][0];
+        assert_eq!((&reserve["sent"], &reserve["seen"]), (&3.into(), &true.into()), "{json:#}");
     }
 
     #[test]

@@ -59,8 +59,9 @@ enum Verb {
     ///
     /// A tree: calls and timers, the events they emitted, who handled each, what came of it, and how long it waited on its
     /// way, in milliseconds. Needs no tracing backend; trails are kept for 30 days. What no service has handled is "emitted,
-    /// not seen": it is still on its way, or concerns nobody. Services that do not answer are named (`notAsked` in JSON); the
-    /// exit code is 1 when none answers or none knows the order.
+    /// not seen": it is still on its way, or concerns nobody. What was sent again, as a command without an answer, is shown
+    /// where it was sent first, with how often (`sent` in JSON). Services that do not answer are named (`notAsked` in JSON);
+    /// the exit code is 1 when none answers or none knows the order.
     Trace {
         #[command(flatten)]
         question: trace::Question,

@@ -154,8 +154,10 @@ type Begun = Option<DateTime<Utc>>;
 fn emissions(text: &mut String, indent: &str, emitted: &[Emission], begun: Begun) {
     for (index, emission) in emitted.iter().enumerate() {
         let (branch, below) = branches(index + 1 == emitted.len());
+        let times = Some(emission.sent).filter(|sent| *sent > 1);
+        let times = times.map(|sent| format!(", sent {sent} times")).unwrap_or_default();
         let unseen = if emission.seen { "" } else { "  emitted, not seen" };
-        let _ = writeln!(text, "{indent}{branch}{}{unseen}", short(&emission.r#type));
+        let _ = writeln!(text, "{indent}{branch}{}{times}{unseen}", short(&emission.r#type));
         let indent = format!("{indent}{below}");
         for (index, handling) in emission.handled_by.iter().enumerate() {
             let (branch, below) = branches(index + 1 == emission.handled_by.len());
@@ -247,7 +249,7 @@ mod tests {
         causality.not_asked.insert("orders".to_owned(), "refused".to_owned());
         causality.roots = merge(vec![
             ("orders".to_owned(), vec![entry(TrailKind::Call, "Place", 10, &["Placed", "Lost"])]),
-            ("products".to_owned(), vec![entry(TrailKind::Message, "Placed", 11, &[])]),
+            ("products".to_owned(), vec![entry(TrailKind::Message, "Placed", 11, &["Lost"])]),
             ("delivery".to_owned(), vec![twice]),
         ]);
         let text = tree(&causality);
@@ -260,7 +262,7 @@ mod tests {
 │  ├─ products applied at +6.0 ms (waited 2.0, on the way 1.0, handling 2.0)
 │  └─ delivery applied at +7.0 ms (waited 2.0, on the way 1.0, handling 2.0), delivered 2 times
 │     └─ Started  emitted, not seen
-└─ Lost  emitted, not seen
+└─ Lost, sent 2 times  emitted, not seen
 
 not asked: orders, refused
 What these did is missing above.
