@@ -10,7 +10,7 @@ use std::{
 };
 
 use chassis::{
-    cause::Cause,
+    cause::{Cause, Coordination},
     clock,
     inbox::{Inbox, InboxError, Record, Report},
     parked::Parked,
@@ -47,6 +47,14 @@ impl Diary {
     pub(crate) async fn commanded() -> Self {
         let diary = Self::open().await;
         let inbox = Arc::new(Inbox::new("diary").on(Obey(Arc::clone(&diary.refusing))));
+        Self { inbox, ..diary }
+    }
+
+    /// Hears of orders alone that the orchestrator drives.
+    pub(crate) async fn driven() -> Self {
+        let diary = Self::open().await;
+        let inbox = Inbox::new("diary").only(Coordination::Orchestration);
+        let inbox = Arc::new(inbox.on(Write::<0>(Arc::clone(&diary.refusing))));
         Self { inbox, ..diary }
     }
 

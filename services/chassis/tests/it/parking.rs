@@ -6,7 +6,10 @@ use chassis::{
 };
 use uuid::Uuid;
 
-use crate::diary::{Diary, POISON, REFUSED};
+use crate::{
+    diary::{Diary, POISON, REFUSED},
+    letter::Letter,
+};
 
 fn counts(report: &Report) -> (usize, usize, usize) {
     let count = |outcome| report.count(outcome);
@@ -142,6 +145,23 @@ async fn an_unknown_type_is_skipped_even_under_a_parked_key() {
     let report = diary.hear(&[unknown]).await;
     assert_eq!((report.unknown, counts(&report)), (1, (0, 0, 0)));
     assert_eq!(diary.count("messaging.trail").await, 1);
+}
+
+#[tokio::test]
+async fn an_inbox_of_one_coordination_passes_over_the_messages_of_others_whatever_they_hold() {
+    let mut diary = Diary::driven().await;
+    let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
+    let driven = diary.sender.orchestrated(a, &Letter::<0>::new(a, "a1"));
+    let (other, torn) = (diary.letter(b, "b1"), diary.torn(b));
+    let mut silent = diary.letter(b, "b2");
+    silent.headers.retain(|(name, _)| name != "ce_coordination");
+    let report = diary.hear(&[other, driven, torn, silent]).await;
+    assert_eq!((report.unknown, counts(&report)), (3, (1, 0, 0)));
+    assert_eq!(diary.heard(a).await, ["a1"]);
+    assert_eq!(diary.heard(b).await, [""; 0]);
+    // Not even the trail knows them.
+    assert_eq!(diary.count("messaging.trail").await, 1);
+    assert_eq!(diary.count("messaging.inbox_parked").await, 0);
 }
 
 #[tokio::test]
