@@ -112,10 +112,10 @@ impl<B: Book> Consumer<B> {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut pause = SHORTEST_PAUSE;
-        loop {
+        let ended = loop {
             let consuming = *on.borrow_and_update();
             let result = tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled() => break Ok(()),
                 // The switch was turned; what was polled stays in the batch. A transaction that was cut off would keep its
                 // locks until the connection is used again, so the connection goes.
                 Ok(()) = on.changed() => {
@@ -138,13 +138,12 @@ impl<B: Book> Consumer<B> {
                 }
             }
             if let Some(error) = self.fatal.take() {
-                return Err(
-                    anyhow::Error::new(error).context("Kafka has closed this consumer for good")
-                );
+                let error = anyhow::Error::new(error);
+                break Err(error.context("Kafka has closed this consumer for good"));
             }
-        }
+        };
         say_goodbye(self.kafka).await;
-        Ok(())
+        ended
     }
 
     /// Takes what there is, up to a batch, and handles it. What an earlier step failed to handle comes first.

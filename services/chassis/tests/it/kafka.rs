@@ -75,7 +75,12 @@ fn producer() -> FutureProducer {
         .unwrap()
 }
 
-async fn send(producer: &FutureProducer, record: &Record, key: &[u8], timestamp: Option<i64>) {
+pub(crate) async fn send(
+    producer: &FutureProducer,
+    record: &Record,
+    key: &[u8],
+    timestamp: Option<i64>,
+) {
     let mut headers = OwnedHeaders::new();
     for (name, value) in &record.headers {
         headers = headers.insert(Header { key: name, value: value.as_deref() });
@@ -135,7 +140,11 @@ fn consumer_with(
 }
 
 /// Steps until the condition, an SQL query, holds.
-async fn step_until(consumer: &mut Consumer<Pages>, diary: &Diary, condition: &'static str) {
+pub(crate) async fn step_until(
+    consumer: &mut Consumer<Pages>,
+    diary: &Diary,
+    condition: &'static str,
+) {
     let never = CancellationToken::new();
     in_time(async {
         while !holds(diary, condition).await {

@@ -22,3 +22,4 @@ mod plans;
 mod requests;
 
 mod kafka;
+mod refusals;
