@@ -38,8 +38,6 @@ pub(crate) struct Instruments {
     pub(crate) parked: Gauge<i64>,
     /// The keys that they hold back.
     pub(crate) parked_keys: Gauge<i64>,
-    /// Sagas that wait for a person.
-    pub(crate) saga_parked: Gauge<i64>,
     /// 0 while the database cannot be asked and these two stand still.
     pub(crate) inbox_measured: Gauge<u64>,
     /// Messages that polls have brought, by topic.
@@ -48,12 +46,8 @@ pub(crate) struct Instruments {
     pub(crate) operation_duration: Histogram<f64>,
     /// Seconds from the beginning of a saga until it settled.
     pub(crate) saga_duration: Histogram<f64>,
-    /// Sagas that have not settled.
-    pub(crate) saga_unsettled: Gauge<i64>,
-    /// 0 while the database cannot be asked and the others stand still.
+    /// 0 while the database cannot be asked about sagas, and what it would answer is absent.
     pub(crate) saga_measured: Gauge<u64>,
-    /// Seconds since the oldest of them began.
-    pub(crate) saga_oldest_unsettled: Gauge<f64>,
     /// Spans that nobody collected in time.
     pub(crate) spans_dropped: Counter<u64>,
 }
@@ -99,10 +93,7 @@ pub(crate) fn instruments() -> &'static Instruments {
                 .with_unit("s")
                 .with_boundaries(SETTLING.to_vec())
                 .build(),
-            saga_unsettled: meter.i64_gauge("saga.unsettled").build(),
-            saga_parked: meter.i64_gauge("saga.parked").build(),
             saga_measured: meter.u64_gauge("saga.measured").build(),
-            saga_oldest_unsettled: meter.f64_gauge("saga.oldest.unsettled").with_unit("s").build(),
             spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),
         }
     })
@@ -159,4 +150,25 @@ pub(crate) fn page(registry: &Registry) -> anyhow::Result<String> {
     let mut page = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut page)?;
     Ok(String::from_utf8(page)?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Instruments that only this page shows.
+    pub(crate) fn provider() -> (Registry, SdkMeterProvider) {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone());
+        let reader =
+            exporter.without_target_info().build().unwrap_or_else(|error| panic!("{error}"));
+        (registry, SdkMeterProvider::builder().with_reader(reader).build())
+    }
+
+    /// The values of a metric's series.
+    pub(crate) fn values(registry: &Registry, name: &str) -> Vec<String> {
+        let page = page(registry).unwrap_or_default();
+        let series = page.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        series.filter_map(|line| Some(line.rsplit_once(' ')?.1.to_owned())).collect()
+    }
 }

@@ -160,7 +160,8 @@ pub(crate) async fn watch(pool: PgPool, consumer: &'static str, shutdown: Cancel
         let pool = pool.clone();
         Box::pin(async move { standing(&mut *pool.acquire().await?, consumer).await })
     };
-    let record = |(messages, keys)| {
+    let record = |standing| {
+        let Some((messages, keys)) = standing else { return };
         instruments.parked.record(messages, &[]);
         instruments.parked_keys.record(keys, &[]);
     };

@@ -102,12 +102,10 @@ impl ConsumerContext for Progress {}
 #[cfg(test)]
 mod tests {
     use opentelemetry::metrics::MeterProvider as _;
-    use opentelemetry_sdk::metrics::SdkMeterProvider;
-    use prometheus::Registry;
     use rdkafka::statistics::{Partition, Topic};
 
     use super::*;
-    use crate::metrics;
+    use crate::metrics::tests::{provider, values};
 
     /// A topic of which each partition is so far behind; -1 is librdkafka's word for not known.
     fn reckoned(lags: &[i64]) -> Statistics {
@@ -117,20 +115,9 @@ mod tests {
         Statistics { topics: [("events".to_owned(), topic)].into(), ..Statistics::default() }
     }
 
-    /// The values of a metric's series.
-    fn values(registry: &Registry, name: &str) -> Vec<String> {
-        let page = metrics::page(registry).unwrap_or_default();
-        let series = page.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-        series.filter_map(|line| Some(line.rsplit_once(' ')?.1.to_owned())).collect()
-    }
-
     #[test]
     fn a_lag_that_is_not_known_is_absent_and_not_zero() {
-        let registry = Registry::new();
-        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone());
-        let reader =
-            exporter.without_target_info().build().unwrap_or_else(|error| panic!("{error}"));
-        let provider = SdkMeterProvider::builder().with_reader(reader).build();
+        let (registry, provider) = provider();
         let progress = Progress::default();
         progress.show(&provider.meter("test"));
         let lag = || values(&registry, "messaging_consumer_lag");
