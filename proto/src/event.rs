@@ -63,6 +63,9 @@ pub trait Event: Name + Default + Serialize + DeserializeOwned + Send + Sync + '
     /// The topic it is published on.
     const TOPIC: &'static str;
 
+    /// Whether it asks for an answer. Whoever repeats it waits for the answer still: it is never passed over as a duplicate.
+    const IS_COMMAND: bool = false;
+
     /// The ordering key: events of one key reach Kafka in the order in which they committed.
     fn key(&self) -> &str;
 }
@@ -188,6 +191,7 @@ impl Event for DeliveryFailed {
 
 impl Event for ConfirmOrder {
     const TOPIC: &'static str = ORDERS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -195,6 +199,7 @@ impl Event for ConfirmOrder {
 
 impl Event for CancelOrder {
     const TOPIC: &'static str = ORDERS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -202,6 +207,7 @@ impl Event for CancelOrder {
 
 impl Event for RefuseCancel {
     const TOPIC: &'static str = ORDERS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -209,6 +215,7 @@ impl Event for RefuseCancel {
 
 impl Event for CompleteOrder {
     const TOPIC: &'static str = ORDERS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -216,6 +223,7 @@ impl Event for CompleteOrder {
 
 impl Event for ReserveStock {
     const TOPIC: &'static str = PRODUCTS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -223,6 +231,7 @@ impl Event for ReserveStock {
 
 impl Event for ReleaseStock {
     const TOPIC: &'static str = PRODUCTS_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -230,6 +239,7 @@ impl Event for ReleaseStock {
 
 impl Event for StartDelivery {
     const TOPIC: &'static str = DELIVERY_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -237,6 +247,7 @@ impl Event for StartDelivery {
 
 impl Event for ReadyDelivery {
     const TOPIC: &'static str = DELIVERY_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }
@@ -244,6 +255,7 @@ impl Event for ReadyDelivery {
 
 impl Event for CancelDelivery {
     const TOPIC: &'static str = DELIVERY_COMMANDS;
+    const IS_COMMAND: bool = true;
     fn key(&self) -> &str {
         &self.order_id
     }

@@ -120,9 +120,9 @@ pub trait Policy<B: Book>: Send + Sync + 'static {
     /// What it reacts to.
     type Event: Event;
 
-    /// Whether one that was handled before is not decided again, which saves work. A command must be, since whoever
-    /// repeats it waits for its answer; and so must an answer.
-    const SKIPS_DUPLICATES: bool = true;
+    /// Whether one that was handled before is not decided again, which saves work. A command is, and whoever waits for answers
+    /// must decide them again too.
+    const SKIPS_DUPLICATES: bool = !Self::Event::IS_COMMAND;
 
     /// Names the rows that deciding this event needs.
     fn wants(&self, event: &Self::Event, wants: &mut B::Wants) -> Result<(), Refused>;

@@ -27,8 +27,6 @@ pub struct StartDelivery {
 impl Policy<Book> for StartDelivery {
     type Event = v1::StartDelivery;
 
-    const SKIPS_DUPLICATES: bool = false;
-
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         want(&command.order_id, wants)
     }
@@ -52,8 +50,6 @@ pub struct ReadyDelivery;
 impl Policy<Book> for ReadyDelivery {
     type Event = v1::ReadyDelivery;
 
-    const SKIPS_DUPLICATES: bool = false;
-
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         want(&command.order_id, wants)
     }
@@ -74,8 +70,6 @@ pub struct CancelDelivery;
 
 impl Policy<Book> for CancelDelivery {
     type Event = v1::CancelDelivery;
-
-    const SKIPS_DUPLICATES: bool = false;
 
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         want(&command.order_id, wants)

@@ -20,8 +20,6 @@ pub struct ConfirmOrder;
 impl Policy<Book> for ConfirmOrder {
     type Event = v1::ConfirmOrder;
 
-    const SKIPS_DUPLICATES: bool = false;
-
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(&command.order_id)
     }
@@ -42,8 +40,6 @@ pub struct CancelOrder;
 
 impl Policy<Book> for CancelOrder {
     type Event = v1::CancelOrder;
-
-    const SKIPS_DUPLICATES: bool = false;
 
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(&command.order_id)
@@ -68,8 +64,6 @@ pub struct RefuseCancel;
 impl Policy<Book> for RefuseCancel {
     type Event = v1::RefuseCancel;
 
-    const SKIPS_DUPLICATES: bool = false;
-
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(&command.order_id)
     }
@@ -90,8 +84,6 @@ pub struct CompleteOrder;
 
 impl Policy<Book> for CompleteOrder {
     type Event = v1::CompleteOrder;
-
-    const SKIPS_DUPLICATES: bool = false;
 
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(&command.order_id)

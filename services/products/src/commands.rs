@@ -21,8 +21,6 @@ pub struct ReserveStock;
 impl Policy<Book> for ReserveStock {
     type Event = products::ReserveStock;
 
-    const SKIPS_DUPLICATES: bool = false;
-
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(order_id(&command.order_id)?);
         wants.products_of(&lines(&command.lines)?);
@@ -46,8 +44,6 @@ pub struct ReleaseStock;
 
 impl Policy<Book> for ReleaseStock {
     type Event = products::ReleaseStock;
-
-    const SKIPS_DUPLICATES: bool = false;
 
     fn wants(&self, command: &Self::Event, wants: &mut Wants) -> Result<(), Refused> {
         wants.order(order_id(&command.order_id)?);
