@@ -1,9 +1,16 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
+use chassis::{cause::Cause, clock, telemetry::TraceContext};
 use uuid::Uuid;
 
 use super::*;
-use crate::saga::{Change, Refusal, Saga, Standing, Step};
+use crate::{
+    row::{Due, Row},
+    saga::{Change, Refusal, Saga, Standing, Step},
+};
 
 /// A saga, told step by step.
 struct Story {
@@ -379,6 +386,45 @@ fn every_saga_can_end() {
     }
     let stuck: Vec<_> = all.keys().filter(|saga| !ends.contains(saga)).take(3).collect();
     assert!(stuck.is_empty(), "these never end: {stuck:#?}");
+}
+
+/// What a timer that gives up, or a person, may do to a saga.
+fn interventions(saga: &Saga) -> Vec<Change> {
+    let awaited = V1.awaited(saga);
+    let waits = saga.parked.is_none() && !awaited.is_empty();
+    let parked = waits.then(|| V1.park(saga, "nobody answers"));
+    let skipped = awaited.iter().map(|command| V1.skip(saga, command));
+    let told = [V1.retry(saga, None), V1.unpark(saga), V1.resolve(saga)];
+    parked.into_iter().chain(skipped.chain(told).filter_map(Result::ok)).collect()
+}
+
+/// Else nobody would ever send again what was lost, and the saga would wait for ever.
+#[test]
+fn a_saga_sends_again_some_day_if_it_awaits_an_answer_and_is_not_parked() {
+    let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+    let patience = Patience { first, longest, attempts: 20 };
+    let (saga_id, trace) = (Uuid::now_v7(), TraceContext::random());
+    let cause = Cause::local("orchestrator", "Test", saga_id, trace, clock::now());
+    let placed = serde_json::to_value(OrderPlaced::default()).unwrap();
+    let (begun, ..) = Row::begin(&V1, saga_id, placed, &cause, &patience).unwrap();
+    let (mut seen, mut next) = (HashSet::new(), VecDeque::from([begun]));
+    while let Some(row) = next.pop_front() {
+        if !seen.insert(row.saga.clone()) {
+            continue;
+        }
+        let heard = possibilities(&row.saga).into_iter().map(|(_, change)| change);
+        let heard = heard.filter(|_| !V1.is_finished(&row.saga));
+        for change in heard.chain(interventions(&row.saga)) {
+            // As it is loaded for the next message.
+            let mut after = Row { due: Due::AsBefore, ..row.clone() };
+            after.take(change, &cause, None, &patience).unwrap();
+            let (saga, due) = (&after.saga, after.due_at.is_some());
+            let waits = saga.parked.is_none() && !V1.awaited(saga).is_empty();
+            assert_eq!(due, waits, "from {:?} to {saga:?}", row.saga);
+            next.push_back(after);
+        }
+    }
+    assert!(seen.len() > 1000, "only {} sagas are reached", seen.len());
 }
 
 /// A field that a later version of orders adds must not stop the saga, nor any other reader of the event.
