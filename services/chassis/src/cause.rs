@@ -34,6 +34,12 @@ impl Coordination {
             Self::Orchestration => "orchestration",
         }
     }
+
+    /// Whether commands alone decide about an order of which this is said, or nothing: the reactions of the services to each
+    /// other's events pass over it.
+    pub fn is_commanded(pinned: Option<Self>) -> bool {
+        pinned == Some(Self::Orchestration)
+    }
 }
 
 impl FromStr for Coordination {
@@ -67,6 +73,12 @@ impl CausalPath {
     /// Whether the event, call or timer of this id is among the causes.
     pub fn contains(&self, id: Uuid) -> bool {
         self.0.iter().any(|step| step.id == id)
+    }
+
+    /// The id of the first step of this kind.
+    pub fn id_of(&self, service: &str, name: &str) -> Option<Uuid> {
+        let step = self.0.iter().find(|step| step.service == service && step.name == name);
+        step.map(|step| step.id)
     }
 
     /// The path with one step more.
@@ -252,7 +264,8 @@ mod tests {
         for _ in 1..LONGEST_PATH {
             path = path.then("orders", "Next", Uuid::now_v7());
         }
-        assert!(path.contains(first));
+        assert!(path.contains(first) && path.id_of("orders", "PlaceOrder") == Some(first));
+        assert_eq!(path.id_of("products", "PlaceOrder"), None);
         let last = Uuid::now_v7();
         path = path.then("orders", "Last", last);
         assert!(!path.contains(first) && path.contains(last));

@@ -127,6 +127,11 @@ impl<B: Book> Inbox<B> {
         self.service
     }
 
+    /// Whether somebody here reacts to events of this type, given by its full name.
+    pub fn hears(&self, event_type: &str) -> bool {
+        self.policies.contains_key(event_type)
+    }
+
     /// The topics to subscribe to.
     pub fn topics(&self) -> impl Iterator<Item = &'static str> {
         self.topics.iter().copied()

@@ -121,7 +121,7 @@ fn react(
     parcel: Option<Parcel>,
     cause: &Cause,
 ) -> Result<Reaction, Refused> {
-    if cause.coordination == Some(Coordination::Orchestration) {
+    if Coordination::is_commanded(cause.coordination) {
         return Ok(Reaction::nothing(Outcome::Ignored));
     }
     decide(book, wire::order_id(order_id)?, heard, parcel, Uuid::now_v7(), cause)

@@ -226,7 +226,8 @@ fn start(placed: OrderPlaced) -> StartDelivery {
     }
 }
 
-fn reason(because: Option<&str>) -> CancelReason {
+/// Why the order is to be cancelled, from why the saga's aim was given up.
+pub fn reason(because: Option<&str>) -> CancelReason {
     match because {
         Some(OUT_OF_STOCK) => CancelReason::OutOfStock,
         Some(CUSTOMER) => CancelReason::Customer,

@@ -100,13 +100,10 @@ fn overdue(
     patience: &Patience,
 ) -> Result<Vec<outbox::Outgoing>, Refused> {
     let Some(row) = book.find(saga_id) else { return Ok(Vec::new()) };
-    let attempts = row.attempts();
-    if row.definition.is_undoing(&row.saga) && attempts >= patience.attempts {
-        let awaited = row.definition.awaited(&row.saga).join(", ");
-        let why = format!("no answer to {awaited} after {attempts} attempts");
-        return park(book, saga_id, &why, cause, patience);
+    match row.definition.gives_up(&row.saga, row.attempts(), patience.attempts) {
+        Some(why) => park(book, saga_id, &why, cause, patience),
+        None => book.resend(saga_id, cause, patience),
     }
-    book.resend(saga_id, cause, patience)
 }
 
 fn park(

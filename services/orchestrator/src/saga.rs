@@ -168,6 +168,15 @@ impl Definition {
         Ok(Change { saga, sends: Vec::new() })
     }
 
+    /// Why a saga is left to a person whose commands were sent so often without an answer, if it is: only what undoes is
+    /// ever given up.
+    pub fn gives_up(&self, saga: &Saga, attempts: i32, at_most: i32) -> Option<String> {
+        (self.is_undoing(saga) && attempts >= at_most).then(|| {
+            let awaited = self.awaited(saga).join(", ");
+            format!("no answer to {awaited} after {attempts} attempts")
+        })
+    }
+
     /// Leaves a saga to a person.
     pub fn park(&self, saga: &Saga, why: &str) -> Change {
         Change { saga: Saga { parked: Some(why.to_owned()), ..saga.clone() }, sends: Vec::new() }

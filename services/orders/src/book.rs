@@ -132,7 +132,7 @@ impl Book {
     ) -> Result<Reaction, Refused> {
         let order_id = parse(order_id)?;
         match self.order(order_id) {
-            Some(order) if order.coordination == Coordination::Choreography => {
+            Some(order) if !Coordination::is_commanded(Some(order.coordination)) => {
                 self.decide(order_id, message, cause).map_err(Refused::from)
             }
             // The orchestrator's business, or nobody's: no message precedes its order here.
@@ -178,7 +178,7 @@ impl Book {
     /// Takes a product over, unless a newer one was heard of in this batch.
     pub fn hear(&mut self, product: Product) -> Reaction {
         let heard = self.products.get(&product.product_id);
-        if heard.is_some_and(|heard| heard.version >= product.version) {
+        if heard.is_some_and(|heard| !product.supersedes(heard)) {
             return Reaction::nothing(Outcome::Raced);
         }
         self.products.insert(product.product_id.clone(), product);

@@ -21,6 +21,13 @@ pub struct Product {
     pub updated_at: DateTime<Utc>,
 }
 
+impl Product {
+    /// Whether it takes the place of what is known, as the statement of [`upsert`] has it too.
+    pub fn supersedes(&self, known: &Self) -> bool {
+        known.version < self.version
+    }
+}
+
 /// The known ones of these products.
 pub async fn find(conn: &mut PgConnection, product_ids: &[&str]) -> sqlx::Result<Vec<Product>> {
     let rows = sqlx::query("select * from product_replicas where product_id = any($1)")

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What products knows about an order. No row: nothing yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reservation {
     /// The lines were taken from the stock.
     Reserved {
@@ -71,7 +71,7 @@ pub enum Message {
 pub type Shelf = BTreeMap<String, Product>;
 
 /// A line that the stock does not cover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shortage {
     /// What was wanted.
     #[serde(flatten)]

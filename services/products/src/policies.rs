@@ -2,7 +2,7 @@
 //! are coordinated by the orchestrator are left to its commands.
 
 use chassis::{
-    cause::{Cause, Coordination},
+    cause::{CausalPath, Cause, Coordination},
     policy::{Policy, Reaction, Refused},
     trail::Outcome,
 };
@@ -11,6 +11,7 @@ use proto::{orders::v1 as orders, products::v1 as products};
 use uuid::Uuid;
 
 use crate::{
+    SERVICE,
     book::{Book, Wants},
     domain::{self, Decision, Message},
     lines::{Line, Lines, LinesError},
@@ -62,7 +63,7 @@ impl Policy<Book> for OrderCancelled {
         book: &mut Book,
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
-        let message = Message::OrderCancelled { own_rejection: own_rejection(cause) };
+        let message = Message::OrderCancelled { own_rejection: own_rejection(&cause.path) };
         hear(order_id(&event.order_id)?, &message, book, cause)
     }
 }
@@ -73,7 +74,7 @@ fn hear(
     book: &mut Book,
     cause: &Cause,
 ) -> Result<Reaction, Refused> {
-    if cause.coordination == Some(Coordination::Orchestration) {
+    if Coordination::is_commanded(cause.coordination) {
         return Ok(Reaction::nothing(Outcome::Ignored));
     }
     if cause.correlation_id.is_some_and(|correlated| correlated != order_id) {
@@ -112,11 +113,8 @@ pub(crate) fn decide(
 }
 
 /// The rejection of ours that the event says it follows from.
-fn own_rejection(cause: &Cause) -> Option<Uuid> {
-    let own = format!("{}/{}/", cause.service, products::ProductOutOfStock::NAME);
-    let path = cause.path.to_string();
-    let claimed = path.split(',').find_map(|step| step.strip_prefix(&own))?;
-    Uuid::try_parse(claimed).ok()
+pub fn own_rejection(path: &CausalPath) -> Option<Uuid> {
+    path.id_of(SERVICE, products::ProductOutOfStock::NAME)
 }
 
 /// The order that an event or a command names.
