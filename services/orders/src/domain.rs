@@ -258,4 +258,6 @@ impl Fate {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
