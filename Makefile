@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
+.PHONY: help up demo events test verify bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
@@ -43,6 +43,11 @@ test: ## Install what is missing, build, run every test on a real Postgres and a
 	cargo test --locked --workspace --doc
 	jaeger=$$(test -n "$${JAEGER_URL:-}" || deploy/jaeger/build); \
 	$(SETTLE) infra $${jaeger:+--jaeger} -- cargo test --locked --workspace --tests --no-fail-fast
+
+verify: ## Look at every state that the saga can get into, both styles, and at what each rule prevents: minutes, gigabytes
+	@deploy/setup cc
+	cargo build --locked --release -p model
+	$(TARGET)/release/model --full
 
 bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn
