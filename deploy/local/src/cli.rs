@@ -181,7 +181,15 @@ async fn run(verb: Verb) -> Result<ExitCode> {
             let programs = options::programs_beside_us()?;
             let cache = cache.cache_dir;
             let postgres_settings = Vec::new();
-            let options = Options { programs, cache, ports, kafka, jaeger, postgres_settings };
+            let options = Options {
+                programs,
+                cache,
+                ports,
+                kafka,
+                jaeger,
+                postgres_settings,
+                kafka_detour: None,
+            };
             Box::pin(up::run(&data.data_dir, &options, &progress)).await
         }
         Verb::Events { kafka, filter } => events::run(&kafka.kafka, filter, &progress).await,

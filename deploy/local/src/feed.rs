@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::event::TOPICS;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
@@ -107,6 +108,52 @@ impl Feed {
         self.types.insert(event.id.clone(), event.short_type().to_owned());
         Ok(event)
     }
+}
+
+/// Everything that the topics hold now, partition by partition.
+pub async fn everything(bootstrap: &str, topics: Vec<String>) -> Result<Vec<Event>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "settle-events");
+    config.set("enable.auto.commit", "false");
+    let action = format!("read all events at {bootstrap}");
+    let read = tokio::task::spawn_blocking(move || read_to_the_end(&config, &topics)).await;
+    let read = read.map_err(|error| Error::io(action.clone())(error.into()))?;
+    read.map_err(|source| Error::Kafka { action, source })
+}
+
+fn read_to_the_end(
+    config: &ClientConfig,
+    topics: &[String],
+) -> rdkafka::error::KafkaResult<Vec<Event>> {
+    let consumer: BaseConsumer = config.create()?;
+    let mut begin = TopicPartitionList::new();
+    // What is still to be read: the offset behind the last one, by topic and partition.
+    let mut open = HashMap::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), METADATA_LIMIT)?;
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), METADATA_LIMIT)?;
+            if low < high {
+                begin.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+                open.insert((topic.clone(), partition.id()), high);
+            }
+        }
+    }
+    consumer.assign(&begin)?;
+    let mut events = Vec::new();
+    while !open.is_empty() {
+        let message = consumer.poll(METADATA_LIMIT);
+        let message = message.unwrap_or(Err(KafkaError::NoMessageReceived))?;
+        let place = (message.topic().to_owned(), message.partition());
+        let end = open.get(&place).copied();
+        if end.is_some_and(|end| message.offset() < end) {
+            events.push(read(&message));
+        }
+        if end.is_some_and(|end| message.offset() + 1 >= end) {
+            open.remove(&place);
+        }
+    }
+    Ok(events)
 }
 
 /// Every topic of the event table.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::datadir::{DataDir, make};
 use crate::error::{Error, Result};
 use crate::jars::{self, Runtime};
+use crate::options::{Detour, Options};
 use crate::packages;
 use crate::ports;
 use crate::process::Spec;
@@ -47,18 +48,18 @@ impl Kafka {
     /// Fetches Kafka where it is missing, writes its configuration, and formats its storage once.
     pub(crate) async fn prepare(
         dir: &DataDir,
-        cache: &Path,
-        port: u16,
+        options: &Options,
         progress: &Progress,
     ) -> Result<Self> {
-        let runtime = jars::fetch(cache, progress).await?;
+        let port = options.ports.kafka;
+        let runtime = jars::fetch(&options.cache, progress).await?;
         let home = dir.kafka();
         make(&home)?;
         let write = |name: &str, text: &str| {
             let file = home.join(name);
             fs::write(&file, text).map_err(Error::io(format!("write {}", file.display())))
         };
-        write("server.properties", &server_properties(&home, port))?;
+        write("server.properties", &server_properties(&home, port, options.kafka_detour))?;
         write("log4j2.yaml", LOG4J)?;
         let (java, server) = (runtime.java.clone(), java_arguments(&runtime, &home, "kafka.Kafka"));
         if !home.join("data/meta.properties").exists() {
@@ -132,16 +133,20 @@ fn cluster_id() -> String {
     format!("settle{}", &Uuid::new_v4().simple().to_string()[..16])
 }
 
-fn server_properties(home: &Path, port: u16) -> String {
+fn server_properties(home: &Path, port: u16, detour: Option<Detour>) -> String {
     // Nobody but the node itself talks to its controller, so its port may change with every start.
     let controller = ports::or_free(0);
+    let detour_at = |port: u16| format!(",DETOUR://127.0.0.1:{port}");
+    let listen = detour.map(|detour| detour_at(detour.listen)).unwrap_or_default();
+    let advertised = detour.map(|detour| detour_at(detour.advertised)).unwrap_or_default();
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,DETOUR:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={}
 auto.create.topics.enable=false

@@ -25,6 +25,17 @@ pub struct Options {
     pub jaeger: Option<Backend>,
     /// What Postgres is started with beyond what we need of it.
     pub postgres_settings: Vec<Setting>,
+    /// A second way to Kafka, for those who want to stand in it.
+    pub kafka_detour: Option<Detour>,
+}
+
+/// A second address of Kafka's, behind a proxy: whoever asks there is sent on to the proxy and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detour {
+    /// The port on loopback where Kafka listens for it.
+    pub listen: u16,
+    /// The port of the proxy, which Kafka tells its clients.
+    pub advertised: u16,
 }
 
 /// One setting of Postgres, as its configuration file has it: `wal_level=logical`.
@@ -60,6 +71,7 @@ impl Options {
             kafka: None,
             jaeger: None,
             postgres_settings: Vec::new(),
+            kafka_detour: None,
         })
     }
 

@@ -129,6 +129,11 @@ impl Stack {
         self.process(part).end(part.soft_signal()).await
     }
 
+    /// Ends a process by SIGQUIT, and waits for its end: Postgres' immediate shutdown, which its next start recovers from.
+    pub async fn quit(&self, part: Part) -> Result<ExitStatus> {
+        self.process(part).end(Signal::SIGQUIT).await
+    }
+
     /// Freezes a process (SIGSTOP).
     pub fn pause(&self, part: Part) -> Result<()> {
         self.process(part).signal(Signal::SIGSTOP)
@@ -280,7 +285,7 @@ impl Stack {
 
 async fn own_kafka(dir: &DataDir, options: &Options, progress: &Progress) -> Result<Option<Kafka>> {
     match &options.kafka {
-        None => Kafka::prepare(dir, &options.cache, options.ports.kafka, progress).await.map(Some),
+        None => Kafka::prepare(dir, options, progress).await.map(Some),
         Some(address) if kafka::answers(address).await => Ok(None),
         Some(address) => Err(Error::Unfit(format!(
             "no Kafka answers at {address}, the address given by --kafka"
