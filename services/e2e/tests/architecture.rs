@@ -33,7 +33,7 @@ fn dependencies_point_one_way() -> Result<(), cargo_metadata::Error> {
         ("outbox-relay", vec!["otlp"]),
         ("local", vec!["proto"]),
         ("model", vec!["chassis", "delivery", "orchestrator", "orders", "products", "proto"]),
-        ("e2e", vec![]),
+        ("e2e", vec!["local", "proto"]),
     ]);
     assert_eq!(found, allowed);
     Ok(())
