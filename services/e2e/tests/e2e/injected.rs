@@ -1,17 +1,11 @@
 //! Messages that nobody of ours would send like that: again, in the wrong order, of unknown types, and broken.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
+use e2e::sender::{Sender, headers_of};
 use local::{Event, Part, SERVICES};
 use proto::{
     operations::v1::{GetTrailRequest, ListParkedRequest, ParkedMessage, SkipParkedRequest},
     orders::v1::OrderState,
-};
-use rdkafka::{
-    ClientConfig,
-    message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
 };
 use uuid::Uuid;
 
@@ -30,7 +24,7 @@ pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
     let events = settled_events(&shop, &order.order_id).await?;
 
     // Everything again, backwards, and then forwards.
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     for event in events.iter().rev().chain(&events) {
         sender
             .send(
@@ -96,7 +90,7 @@ const POISON_COMMANDS: &Poison = &[
 
 pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(2).await?;
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     let stuck = Uuid::now_v7().to_string();
     let mut parked_by = Vec::new();
     for (topic, broken, sound, parts) in shop.by_style(POISON_EVENTS, POISON_COMMANDS) {
@@ -141,7 +135,7 @@ pub(crate) async fn poison(shop: Shop) -> anyhow::Result<()> {
 
 pub(crate) async fn unknown(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(2).await?;
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     let order = shop.place(&product, 1).await?;
     let confirmed = shop.until_order(&order.order_id, OrderState::Confirmed).await?;
     let commands = ["shop.orders.commands", "shop.products.commands", "shop.delivery.commands"];
@@ -207,45 +201,4 @@ pub(crate) fn headers<'a>(event_type: &str, order_id: &str) -> Vec<(&'a str, Str
         ("ce_correlationid", order_id.to_owned()),
         ("content-type", "application/json".to_owned()),
     ]
-}
-
-/// The headers of an event that was seen, as far as handling it needs them.
-pub(crate) fn headers_of(event: &Event) -> Vec<(&'static str, String)> {
-    vec![
-        ("ce_specversion", "1.0".to_owned()),
-        ("ce_id", event.id.clone()),
-        ("ce_type", event.r#type.clone()),
-        ("ce_source", event.source.clone()),
-        ("ce_time", event.time.clone()),
-        ("ce_correlationid", event.order.clone().unwrap_or_default()),
-        ("ce_causationid", event.cause.clone().unwrap_or_default()),
-        ("content-type", "application/json".to_owned()),
-    ]
-}
-
-pub(crate) struct Sender(FutureProducer);
-
-impl Sender {
-    pub(crate) fn new(shop: &Shop) -> anyhow::Result<Self> {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", shop.stack.kafka_bootstrap())
-            .set("partitioner", "murmur2_random");
-        Ok(Self(config.create()?))
-    }
-
-    pub(crate) async fn send(
-        &self,
-        topic: &str,
-        key: &str,
-        headers: &[(&str, String)],
-        payload: &[u8],
-    ) -> anyhow::Result<()> {
-        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        });
-        let record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
-        self.0.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
-        Ok(())
-    }
 }

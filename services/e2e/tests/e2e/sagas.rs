@@ -1,6 +1,7 @@
 //! Orders that the orchestrator drives: whatever is late, lost, repeated or killed, the saga settles, and nothing leaks.
 
 use anyhow::{Context as _, bail};
+use e2e::sender::{Sender, headers_of};
 use local::Part;
 use proto::{
     delivery::v1::{DeliveryState, GetDeliveryRequest},
@@ -11,7 +12,6 @@ use proto::{
 use tonic::Code;
 
 use crate::{
-    injected::{Sender, headers_of},
     shop::{Shop, program, until},
     walkthrough::until_all_told,
 };
@@ -106,7 +106,7 @@ pub(crate) async fn duplicates(shop: Shop) -> anyhow::Result<()> {
 
     let mut events = until_all_told(&shop, &order.order_id).await?;
     events.retain(|event| event.topic != "shop.products.catalog");
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     for event in events.iter().rev().chain(&events) {
         let mut headers = headers_of(event);
         headers.push(("ce_coordination", "orchestration".to_owned()));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use e2e::sender::{Sender, headers_of};
 use local::{Event, Part};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use proto::orders::v1::{
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     collector::{Collector, Seen},
-    injected::{Sender, headers, headers_of},
+    injected::headers,
     pages::page,
     shop::{Shop, request, trace_to, until},
     tree,
@@ -162,7 +163,7 @@ pub(crate) async fn duplicate(shop: Shop) -> anyhow::Result<()> {
     let mut again = headers_of(event);
     again.push(("traceparent", format!("00-{trace_id}-{}-01", created.span_id)));
     let payload = event.payload.to_string();
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     sender.send(&event.topic, &order.order_id, &again, payload.as_bytes()).await?;
     let twice = [
         include_str!("traces/duplicate_confirmed_by_stock.txt"),
@@ -241,7 +242,7 @@ pub(crate) async fn old(shop: Shop) -> anyhow::Result<()> {
     let mut sent = headers("shop.orders.v1.OrderCancelled", &order_id);
     sent.push(("traceparent", format!("00-{long_ago}-{span}-01")));
     let payload = format!(r#"{{"orderId": "{order_id}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     sender.send("shop.orders.events", &order_id, &sent, payload.as_bytes()).await?;
     let spans = until("products and delivery have handled it", async || {
         let is_one = |span: &Seen| {
@@ -272,7 +273,7 @@ pub(crate) async fn foreign(shop: Shop) -> anyhow::Result<()> {
     let order_id = Uuid::now_v7().to_string();
     let sent = headers("shop.orders.v1.OrderCancelled", &order_id);
     let payload = format!(r#"{{"orderId": "{order_id}", "reason": "CANCEL_REASON_CUSTOMER"}}"#);
-    let sender = Sender::new(&shop)?;
+    let sender = Sender::new(shop.stack.kafka_bootstrap())?;
     sender.send("shop.orders.events", &order_id, &sent, payload.as_bytes()).await?;
     until("products and delivery have handled it", async || {
         let of = |span: &Seen| span.attribute("messaging.message.conversation_id") == order_id;
