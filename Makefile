@@ -44,10 +44,11 @@ test: ## Install what is missing, build, run every test on a real Postgres and a
 	jaeger=$$(test -n "$${JAEGER_URL:-}" || deploy/jaeger/build); \
 	$(SETTLE) infra $${jaeger:+--jaeger} -- cargo test --locked --workspace --tests --no-fail-fast
 
-verify: ## Look at every state that the saga can get into, both styles, and at what each rule prevents: minutes, gigabytes
-	@deploy/setup cc
-	cargo build --locked --release -p model
+verify: ## Every state that the saga can get into, and the shop under load and faults, checked afterwards: minutes, gigabytes
+	@deploy/setup cc postgres java mvn
+	cargo build --locked --release --workspace --bins
 	$(TARGET)/release/model --full
+	$(TARGET)/release/chaos --duration 2m
 
 bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn
