@@ -2,7 +2,6 @@
 //!
 //! [`Stack`] is that machine. `settle up` runs one for a person, the end-to-end tests run one each.
 
-mod causality;
 mod cli;
 mod datadir;
 mod demo;

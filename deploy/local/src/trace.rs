@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use causality::{Causality, Emission, Handling, Hop};
 use chrono::{DateTime, Local, Utc};
 use clap::Args;
 use futures::future::join_all;
@@ -15,7 +16,6 @@ use tokio::time::timeout;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::causality::{Causality, Emission, Handling, Hop, merge};
 use crate::error::{Error, Result};
 use crate::health;
 use crate::jaeger;
@@ -68,27 +68,12 @@ async fn ask(ports: &Ports, question: &Question) -> Result<Causality> {
         (part.name().to_owned(), answer)
     }))
     .await;
-    let mut trails = Vec::new();
-    let mut causality = Causality::of(order_id.clone());
-    for (service, answer) in answers {
-        match answer {
-            Ok(entries) => {
-                let traces = entries.iter().map(|entry| entry.trace_id.clone());
-                causality.trace_ids.extend(traces.filter(|id| !id.is_empty()));
-                causality.asked.push(service.clone());
-                trails.push((service, entries));
-            }
-            Err(why) => {
-                causality.not_asked.insert(service, why);
-            }
-        }
-    }
+    let mut causality = Causality::gathered(order_id.clone(), answers.into_iter());
     if let Some(jaeger) = jaeger_url(ports, question).await {
         let jaeger = jaeger.trim_end_matches('/');
         causality.links =
             causality.trace_ids.iter().map(|id| format!("{jaeger}/trace/{id}")).collect();
     }
-    causality.roots = merge(trails);
     Ok(causality)
 }
 
@@ -213,6 +198,7 @@ fn short(r#type: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use causality::merge;
     use proto::Timestamp;
     use proto::operations::v1::{EmittedEvent, TrailKind, TrailOutcome};
 

@@ -31,7 +31,8 @@ fn dependencies_point_one_way() -> Result<(), cargo_metadata::Error> {
         ("orchestrator", vec!["chassis", "proto"]),
         ("otlp", vec![]),
         ("outbox-relay", vec!["otlp"]),
-        ("local", vec!["proto"]),
+        ("causality", vec!["proto"]),
+        ("local", vec!["causality", "proto"]),
         ("model", vec!["chassis", "delivery", "orchestrator", "orders", "products", "proto"]),
         ("e2e", vec!["local", "proto"]),
     ]);

@@ -1,5 +1,7 @@
 //! What caused what: the trails of all services merged into the tree of an order, without a tracing backend.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,98 +14,98 @@ use serde::Serialize;
 /// All that happened for an order, so far as it could be asked.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Causality {
+pub struct Causality {
     /// The order.
-    pub(crate) order_id: String,
+    pub order_id: String,
     /// The services that answered.
-    pub(crate) asked: Vec<String>,
+    pub asked: Vec<String>,
     /// Those that did not, and why: what they handled is not seen.
-    pub(crate) not_asked: BTreeMap<String, String>,
+    pub not_asked: BTreeMap<String, String>,
     /// The traces it left.
-    pub(crate) trace_ids: BTreeSet<String>,
+    pub trace_ids: BTreeSet<String>,
     /// Where Jaeger shows them, if it is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) links: Vec<String>,
+    pub links: Vec<String>,
     /// Calls, timers and verbs, and messages nobody is known to have emitted, by their time.
-    pub(crate) roots: Vec<Handling>,
+    pub roots: Vec<Handling>,
 }
 
 /// One service has handled something.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Handling {
+pub struct Handling {
     /// Which.
-    pub(crate) service: String,
+    pub service: String,
     /// `message`, `call`, `timer` or `verb`.
-    pub(crate) kind: String,
+    pub kind: String,
     /// The event's type, or the method.
-    pub(crate) r#type: String,
+    pub r#type: String,
     /// The event's id, or the one of what was done.
-    pub(crate) event_id: String,
+    pub event_id: String,
     /// What caused it.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) causation_id: String,
+    pub causation_id: String,
     /// Who sent it.
-    pub(crate) source: String,
+    pub source: String,
     /// What came of it.
-    pub(crate) outcome: String,
+    pub outcome: String,
     /// How often it came.
-    pub(crate) deliveries: i32,
+    pub deliveries: i32,
     /// When it came about.
-    pub(crate) created_at: Option<DateTime<Utc>>,
+    pub created_at: Option<DateTime<Utc>>,
     /// When the service was done with it.
-    pub(crate) handled_at: Option<DateTime<Utc>>,
+    pub handled_at: Option<DateTime<Utc>>,
     /// What it waited for on its way, if it came by Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) hop: Option<Hop>,
+    pub hop: Option<Hop>,
     /// The trace it belongs to.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) trace_id: String,
+    pub trace_id: String,
     /// What was emitted with it.
-    pub(crate) emitted: Vec<Emission>,
+    pub emitted: Vec<Emission>,
 }
 
 /// How a message came from its service to another.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Hop {
+pub struct Hop {
     /// The topic.
-    pub(crate) topic: String,
+    pub topic: String,
     /// The partition.
-    pub(crate) partition: i32,
+    pub partition: i32,
     /// The offset.
-    pub(crate) offset: i64,
+    pub offset: i64,
     /// From its creation until the relay sent it, which is Kafka's time of it; milliseconds.
-    pub(crate) waited_ms: Option<f64>,
+    pub waited_ms: Option<f64>,
     /// From then until the service began the attempt that succeeded; milliseconds.
-    pub(crate) on_the_way_ms: Option<f64>,
+    pub on_the_way_ms: Option<f64>,
     /// From then until its transaction was done; milliseconds.
-    pub(crate) handling_ms: Option<f64>,
+    pub handling_ms: Option<f64>,
 }
 
 /// An event, and whoever has handled it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Emission {
+pub struct Emission {
     /// Its id.
-    pub(crate) event_id: String,
+    pub event_id: String,
     /// Its type.
-    pub(crate) r#type: String,
+    pub r#type: String,
     /// Its topic.
-    pub(crate) topic: String,
+    pub topic: String,
     /// Its key.
-    pub(crate) key: String,
+    pub key: String,
     /// How often it is known to have been sent; this is the first time.
-    pub(crate) sent: usize,
+    pub sent: usize,
     /// Whether anybody that was asked has handled it; some events concern nobody.
-    pub(crate) seen: bool,
+    pub seen: bool,
     /// Who has.
-    pub(crate) handled_by: Vec<Handling>,
+    pub handled_by: Vec<Handling>,
 }
 
 impl Causality {
     /// Of an order that nobody was asked about yet.
-    pub(crate) fn of(order_id: String) -> Self {
+    pub fn of(order_id: String) -> Self {
         Self {
             order_id,
             asked: Vec::new(),
@@ -116,7 +118,7 @@ impl Causality {
 }
 
 /// Merges what the services answered: every message is hung below the first emission of its event.
-pub(crate) fn merge(answers: Vec<(String, Vec<TrailEntry>)>) -> Vec<Handling> {
+pub fn merge(answers: Vec<(String, Vec<TrailEntry>)>) -> Vec<Handling> {
     let mut entries: Vec<(String, TrailEntry)> = answers
         .into_iter()
         .flat_map(|(service, entries)| {
