@@ -67,6 +67,19 @@ pub struct Config {
     #[arg(long, env = "DRAIN_LIMIT", default_value = "10s", value_parser = duration)]
     pub drain_limit: Duration,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would head the help")]
+    pub observing: Observing,
+
+    /// Allow the demonstration switches.
+    #[arg(long, env = "DEMO")]
+    pub demo: bool,
+}
+
+/// What every process tells of itself, and to whom.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Observing {
     /// What to log, in RUST_LOG's syntax.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
@@ -94,10 +107,6 @@ pub struct Config {
     /// others end here.
     #[arg(long, env = "BAGGAGE", value_delimiter = ',')]
     pub baggage: Vec<String>,
-
-    /// Allow the demonstration switches.
-    #[arg(long, env = "DEMO")]
-    pub demo: bool,
 }
 
 impl Config {

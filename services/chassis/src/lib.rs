@@ -4,6 +4,7 @@
 pub mod config;
 pub mod saga;
 pub mod service;
+pub mod site;
 
 pub mod call;
 pub mod cause;
@@ -44,4 +45,5 @@ mod logs;
 mod measuring;
 mod metrics;
 mod operations;
+mod running;
 mod trace_context;

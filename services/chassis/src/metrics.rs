@@ -10,7 +10,7 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use crate::config::Observing;
 
 /// Up to ten seconds; OpenTelemetry's boundaries for durations, with finer ones below.
 const SECONDS: [f64; 15] =
@@ -28,6 +28,8 @@ const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3);
 pub(crate) struct Instruments {
     /// Seconds a call took, by method and code.
     pub(crate) call_duration: Histogram<f64>,
+    /// Seconds a page took, by route and status.
+    pub(crate) request_duration: Histogram<f64>,
     /// Seconds a batch of messages took.
     pub(crate) process_duration: Histogram<f64>,
     /// Messages handled, by outcome.
@@ -60,6 +62,11 @@ pub(crate) fn instruments() -> &'static Instruments {
         Instruments {
             call_duration: meter
                 .f64_histogram("rpc.server.call.duration")
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            request_duration: meter
+                .f64_histogram("http.server.request.duration")
                 .with_unit("s")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
@@ -115,7 +122,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Starts counting, for `/metrics` and for the collector, if there is one. Call it inside the Tokio runtime.
     /// Errors: the collector's endpoint is not a URL.
-    pub(crate) fn start(service: &'static str, config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn start(service: &'static str, config: &Observing) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let exporter =
             opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;

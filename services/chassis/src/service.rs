@@ -1,17 +1,11 @@
 //! A service from start to stop: nothing listens before configuration, database and migrations are fine; every task ends
 //! on shutdown, and a task that ends before it ends the process.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc};
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
 use sqlx::{PgPool, migrate::Migrator};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -34,13 +28,12 @@ use crate::{
     parked,
     policy::Book,
     progress::Progress,
+    running::{Signals, Task, forever, listen},
     telemetry::Telemetry,
 };
 
 /// Messages larger than this are refused.
 pub const LARGEST_MESSAGE: usize = 1 << 20;
-
-type Task = (&'static str, BoxFuture<'static, anyhow::Result<()>>);
 
 /// A service that is being put together.
 pub struct Service {
@@ -77,8 +70,8 @@ impl Service {
         migrations: &Migrator,
     ) -> anyhow::Result<Self> {
         config.check()?;
-        let telemetry = Telemetry::start(name, &config)?;
-        let metrics = Metrics::start(name, &config)?;
+        let telemetry = Telemetry::start(name, &config.observing)?;
+        let metrics = Metrics::start(name, &config.observing)?;
         let options = database::options(&config.database_url, name);
         let pool =
             database::open(options, config.database_connections, config.database_wait, migrations)
@@ -168,35 +161,19 @@ impl Service {
 
     /// Listens, and runs until a signal or a dead task ends it. Errors: the port is taken, or which task died of what.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let signals = Signals::hear()?;
         let grpc = listen(self.config.listen, "LISTEN").await?;
         let http = match self.config.metrics_listen {
             Some(address) => Some(listen(address, "METRICS_LISTEN").await?),
             None => None,
         };
         tracing::info!(address = %grpc.local_addr()?, "{} answers", self.name);
-        let mut running = JoinSet::new();
-        for (name, task) in self.all_tasks(grpc, http)? {
-            running.spawn(async move { (name, task.await) });
-        }
-        let ended = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            Some(ended) = running.join_next() => Err(death(ended)),
-        };
-        tracing::info!("{} stops", self.name);
-        self.shutdown.cancel();
+        let tasks = self.all_tasks(grpc, http)?;
+        let shutdown = self.shutdown();
         // Closing waits for connections, also for those whose caller has gone while his statement waits for a lock.
-        let ending = async {
-            drain(&mut running).await;
-            self.pool.close().await;
-        };
-        let drained = tokio::time::timeout(self.config.drain_limit, ending).await;
-        if drained.is_err() {
-            tracing::warn!(limit = ?self.config.drain_limit, "cut off what had not ended in time");
-            running.shutdown().await;
-        }
+        let close = async { self.pool.close().await };
+        let limit = self.config.drain_limit;
+        let ended = signals.run(self.name, tasks, shutdown, limit, close).await;
         tokio::join!(self.telemetry.shutdown(), self.metrics.shutdown());
         ended
     }
@@ -298,37 +275,4 @@ fn server(config: &Config) -> anyhow::Result<Server> {
         tls = tls.client_ca_root(Certificate::from_pem(read(authorities)?));
     }
     server.tls_config(tls).context("use the TLS certificate and key")
-}
-
-async fn listen(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("listen on {address}: is the port taken? choose another one with {variable}")
-    })
-}
-
-fn forever(
-    worker: impl Future<Output = ()> + Send + 'static,
-) -> BoxFuture<'static, anyhow::Result<()>> {
-    Box::pin(async move {
-        worker.await;
-        Ok(())
-    })
-}
-
-type Ended = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
-
-fn death(ended: Ended) -> anyhow::Error {
-    match ended {
-        Ok((name, Err(error))) => error.context(format!("the task {name:?} failed")),
-        Ok((name, Ok(()))) => anyhow::anyhow!("the task {name:?} ended before its time"),
-        Err(error) => anyhow::Error::new(error).context("a task panicked"),
-    }
-}
-
-async fn drain(running: &mut JoinSet<(&'static str, anyhow::Result<()>)>) {
-    while let Some(ended) = running.join_next().await {
-        if !matches!(ended, Ok((_, Ok(())))) {
-            tracing::warn!(error = %death(ended), "while stopping");
-        }
-    }
 }

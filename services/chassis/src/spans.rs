@@ -137,6 +137,30 @@ pub(crate) fn answer(
     Some(Context::new().with_span(*span.0?))
 }
 
+/// A page that is answered; to be ended by [`served`]. What runs in the returned context belongs to it; None where it is not
+/// recorded.
+pub(crate) fn serve(method: &str, route: &str, incoming: &TraceContext) -> Option<Context> {
+    let span = Span::start(incoming, || {
+        let attributes = vec![
+            KeyValue::new("http.request.method", text(method)),
+            KeyValue::new("http.route", text(route)),
+        ];
+        builder(format!("{method} {route}"), SpanKind::Server, attributes)
+    });
+    Some(Context::new().with_span(*span.0?))
+}
+
+/// The end of a page.
+pub(crate) fn served(page: &Context, status: http::StatusCode) {
+    let span = page.span();
+    span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+    // The visitor's mistakes are his.
+    if status.is_server_error() {
+        span.set_status(Status::error(status.to_string()));
+    }
+    span.end();
+}
+
 /// The order that the call being answered turned out to be about.
 pub(crate) fn concerns(order_id: Uuid) {
     Context::map_current(|context| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use otlp::Spans;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{config::Config, logs, metrics, spans, trace_context};
+use crate::{config::Observing, logs, metrics, spans, trace_context};
 pub use crate::{logs::LogFormat, trace_context::TraceContext};
 
 /// The last spans are given up when the collector takes longer.
@@ -20,7 +20,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// Logs to standard error; spans to the OTLP collector, if there is one. Call it inside the Tokio runtime.
     /// Errors: the endpoint is not a URL, or the filter cannot be read.
-    pub fn start(service: &'static str, config: &Config) -> anyhow::Result<Self> {
+    pub fn start(service: &'static str, config: &Observing) -> anyhow::Result<Self> {
         let filter = EnvFilter::try_new(&config.log)?;
         tracing_subscriber::registry().with(logs::layer(config.log_format, filter)).try_init()?;
         trace_context::allow_baggage(&config.baggage);
