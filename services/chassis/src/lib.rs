@@ -46,4 +46,5 @@ mod measuring;
 mod metrics;
 mod operations;
 mod running;
+mod switches;
 mod trace_context;

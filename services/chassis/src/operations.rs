@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use proto::operations::v1::{
     EmittedEvent, GetLagRequest, GetLagResponse, GetTrailRequest, GetTrailResponse,
-    ListParkedRequest, ListParkedResponse, ParkedMessage, RetryParkedRequest, RetryParkedResponse,
-    SetSwitchRequest, SetSwitchResponse, SkipParkedRequest, SkipParkedResponse, TopicLag,
-    TrailEntry, TrailKind, TrailOutcome, operations_service_server::OperationsService,
+    ListParkedRequest, ListParkedResponse, ListSwitchesRequest, ListSwitchesResponse,
+    ParkedMessage, RetryParkedRequest, RetryParkedResponse, SetSwitchRequest, SetSwitchResponse,
+    SkipParkedRequest, SkipParkedResponse, Switch, TopicLag, TrailEntry, TrailKind, TrailOutcome,
+    operations_service_server::OperationsService,
 };
 use serde::Deserialize;
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
-use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     policy::{Book, Refused},
     progress::Progress,
     status,
+    switches::Switches,
     violations::Violations,
     wire::timestamp,
 };
@@ -65,8 +66,8 @@ pub(crate) struct Operations {
     pub(crate) inbox: Option<Arc<dyn Redrive>>,
     pub(crate) progress: Progress,
     pub(crate) doorbell: Doorbell,
-    /// The switch `consume`, where demonstrations are allowed.
-    pub(crate) consume: Option<watch::Sender<bool>>,
+    /// The demonstration switches, where they are allowed.
+    pub(crate) switches: Option<Switches>,
 }
 
 #[tonic::async_trait]
@@ -195,17 +196,26 @@ impl OperationsService for Operations {
         request: Request<SetSwitchRequest>,
     ) -> Result<Response<SetSwitchResponse>, Status> {
         let request = request.into_inner();
-        let Some(consume) = &self.consume else {
+        let Some(switches) = &self.switches else {
             let why = "the switches are for demonstrations; start the service with --demo";
             return Err(status::precondition("DEMO_OFF", &request.name, why));
         };
         let mut violations = Violations::default();
-        if request.name != "consume" {
-            violations.add("name", "must be consume");
+        if let Err(unknown) = switches.turn(&request.name, request.on) {
+            violations.add("name", unknown.to_string());
         }
         violations.finish()?;
-        consume.send_replace(request.on);
+        tracing::warn!(switch = request.name, on = request.on, "turned a demonstration switch");
         Ok(Response::new(SetSwitchResponse { name: request.name, on: request.on }))
+    }
+
+    async fn list_switches(
+        &self,
+        _: Request<ListSwitchesRequest>,
+    ) -> Result<Response<ListSwitchesResponse>, Status> {
+        let all = self.switches.as_ref().map(Switches::all).unwrap_or_default();
+        let switches = all.into_iter().map(|(name, on)| Switch { name: name.to_owned(), on });
+        Ok(Response::new(ListSwitchesResponse { switches: switches.collect() }))
     }
 }
 

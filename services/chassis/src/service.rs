@@ -29,6 +29,7 @@ use crate::{
     policy::Book,
     progress::Progress,
     running::{Signals, Task, forever, listen},
+    switches::Switches,
     telemetry::Telemetry,
 };
 
@@ -48,7 +49,7 @@ pub struct Service {
     answered: Vec<&'static str>,
     inbox: Option<Arc<dyn Redrive>>,
     progress: Progress,
-    consume: watch::Sender<bool>,
+    switches: Switches,
     tasks: Vec<Task>,
 }
 
@@ -88,7 +89,7 @@ impl Service {
             answered: Vec::new(),
             inbox: None,
             progress: Progress::default(),
-            consume: watch::Sender::new(true),
+            switches: Switches::default(),
             tasks: Vec::new(),
         })
     }
@@ -144,8 +145,13 @@ impl Service {
         self.progress.show(&metrics::meter());
         let parked = parked::watch(self.pool(), self.name, self.shutdown());
         self.tasks.push(("what is parked", forever(parked)));
-        let (on, shutdown) = (self.consume.subscribe(), self.shutdown());
+        let (on, shutdown) = (self.switches.add("consume", true), self.shutdown());
         Ok(self.works("inbox", consumer.run(on, shutdown)))
+    }
+
+    /// A demonstration switch as it is set now; it cannot be turned without `--demo`.
+    pub fn switch(&mut self, name: &'static str, on: bool) -> watch::Receiver<bool> {
+        self.switches.add(name, on)
     }
 
     /// Runs a worker until [`Service::shutdown`]; one that ends before ends the process.
@@ -233,7 +239,7 @@ impl Service {
             inbox: self.inbox.clone(),
             progress: self.progress.clone(),
             doorbell: self.doorbell(),
-            consume: self.config.demo.then(|| self.consume.clone()),
+            switches: self.config.demo.then(|| self.switches.clone()),
         })
         .max_decoding_message_size(LARGEST_MESSAGE)
         .accept_compressed(Gzip)

@@ -6,6 +6,7 @@ use chassis::{
     policy::{Policy, Reaction, Refused},
 };
 use proto::delivery::v1;
+use tokio::sync::watch;
 
 use crate::{
     book::Book,
@@ -22,6 +23,8 @@ type Wants = <Book as chassis::policy::Book>::Wants;
 pub struct StartDelivery {
     /// Where no carrier delivers to.
     pub carriers: Carriers,
+    /// For demonstrations: while it is on, no carrier delivers anywhere.
+    pub refuse: watch::Receiver<bool>,
 }
 
 impl Policy<Book> for StartDelivery {
@@ -38,7 +41,8 @@ impl Policy<Book> for StartDelivery {
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
         let parcel = wire::commanded(command)?;
-        let heard = Heard::StartDelivery { carrier: self.carriers.reach(&parcel.address) };
+        let carrier = !*self.refuse.borrow() && self.carriers.reach(&parcel.address);
+        let heard = Heard::StartDelivery { carrier };
         obey(book, &command.order_id, heard, Some(parcel), cause)
     }
 }

@@ -21,6 +21,7 @@ use chassis::{
 };
 use proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
 use sqlx::migrate::Migrator;
+use tokio::sync::watch;
 use tonic::codec::CompressionEncoding::Gzip;
 
 use crate::{book::Book, domain::Carriers};
@@ -33,24 +34,25 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/delivery");
 
 /// Runs the service until it is told to stop. Errors: what it needs and cannot have, or which task died of what.
 pub async fn start(config: config::Config) -> anyhow::Result<()> {
-    let service = Service::boot(NAME, config.service, &MIGRATIONS).await?;
+    let mut service = Service::boot(NAME, config.service, &MIGRATIONS).await?;
     let api = api::Api { pool: service.pool(), doorbell: service.doorbell() };
     let deliveries = DeliveryServiceServer::new(api)
         .max_decoding_message_size(LARGEST_MESSAGE)
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let carriers = Carriers { none_to: config.no_carrier };
-    service.answers(deliveries).reacts(inbox(carriers))?.run().await
+    let refuse = service.switch("refuse", false);
+    service.answers(deliveries).reacts(inbox(carriers, refuse))?.run().await
 }
 
-/// Every event delivery reacts to, and every command it obeys.
-pub fn inbox(carriers: Carriers) -> Inbox<Book> {
+/// Every event delivery reacts to, and every command it obeys; while `refuse` is on, no carrier takes anything.
+pub fn inbox(carriers: Carriers, refuse: watch::Receiver<bool>) -> Inbox<Book> {
     Inbox::new(NAME)
-        .on(policies::OpenDelivery { carriers: carriers.clone() })
+        .on(policies::OpenDelivery { carriers: carriers.clone(), refuse: refuse.clone() })
         .on(policies::ReadyDelivery)
         .on(policies::ArbitrateCancel)
         .on(policies::CancelDelivery)
-        .on(commands::StartDelivery { carriers })
+        .on(commands::StartDelivery { carriers, refuse })
         .on(commands::ReadyDelivery)
         .on(commands::CancelDelivery)
 }

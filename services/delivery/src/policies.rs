@@ -6,6 +6,7 @@ use chassis::{
     trail::Outcome,
 };
 use proto::orders::v1::{OrderCancelRequested, OrderCancelled, OrderConfirmed, OrderPlaced};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +24,8 @@ type Wants = <Book as chassis::policy::Book>::Wants;
 pub struct OpenDelivery {
     /// Where no carrier delivers to.
     pub carriers: Carriers,
+    /// For demonstrations: while it is on, no carrier delivers anywhere.
+    pub refuse: watch::Receiver<bool>,
 }
 
 impl Policy<Book> for OpenDelivery {
@@ -39,7 +42,8 @@ impl Policy<Book> for OpenDelivery {
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
         let parcel = wire::parcel(event)?;
-        let heard = Heard::OrderPlaced { carrier: self.carriers.reach(&parcel.address) };
+        let carrier = !*self.refuse.borrow() && self.carriers.reach(&parcel.address);
+        let heard = Heard::OrderPlaced { carrier };
         react(book, &event.order_id, heard, Some(parcel), cause)
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chassis::cause::Coordination;
 use orchestrator::patience::Patience;
+use tokio::sync::watch;
 
 use crate::message::Body;
 
@@ -29,8 +30,9 @@ impl Routes {
     pub fn of_production() -> Self {
         let patience = Patience { first: Duration::ZERO, longest: Duration::ZERO, attempts: 1 };
         let (orders, products) = (orders::inbox(), products::inbox());
-        let (delivery, orchestrator) =
-            (delivery::inbox(delivery::domain::Carriers::default()), orchestrator::inbox(patience));
+        let (_switch, refuse) = watch::channel(false);
+        let delivery = delivery::inbox(delivery::domain::Carriers::default(), refuse);
+        let orchestrator = orchestrator::inbox(patience);
         let hears = |event_type: &str| {
             let all = [
                 (Service::Orders, orders.hears(event_type)),

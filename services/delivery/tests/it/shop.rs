@@ -21,12 +21,14 @@ use proto::{
         OrderPlaced,
     },
 };
+use tokio::sync::watch;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
 pub(crate) struct Shop {
     pub(crate) db: Database,
     pub(crate) inbox: Inbox<Book>,
+    pub(crate) refuse: watch::Sender<bool>,
     pub(crate) orders: Orders,
 }
 
@@ -34,7 +36,9 @@ impl Shop {
     pub(crate) async fn open() -> Self {
         let db = Database::create(&delivery::MIGRATIONS).await;
         let carriers = Carriers { none_to: vec!["Atlantis".to_owned()] };
-        Self { db, inbox: delivery::inbox(carriers), orders: Orders(Sender::new("orders")) }
+        let refuse = watch::Sender::new(false);
+        let inbox = delivery::inbox(carriers, refuse.subscribe());
+        Self { db, inbox, refuse, orders: Orders(Sender::new("orders")) }
     }
 
     pub(crate) fn api(&self) -> Api {

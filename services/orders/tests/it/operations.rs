@@ -2,8 +2,8 @@
 
 use chassis::trail::Outcome;
 use proto::operations::v1::{
-    GetLagRequest, GetTrailRequest, ListParkedRequest, RetryParkedRequest, SetSwitchRequest,
-    SkipParkedRequest, TrailEntry, TrailKind, TrailOutcome,
+    GetLagRequest, GetTrailRequest, ListParkedRequest, ListSwitchesRequest, RetryParkedRequest,
+    SetSwitchRequest, SkipParkedRequest, Switch, TrailEntry, TrailKind, TrailOutcome,
     operations_service_client::OperationsServiceClient,
 };
 use proto::orders::v1::OrderState;
@@ -140,11 +140,15 @@ async fn the_switches_are_only_for_demonstrations() {
     let program = Program::start(&shop.db);
     let status = operations(&program).await.set_switch(switch.clone()).await.unwrap_err();
     assert_eq!(reason(&status), "DEMO_OFF");
+    let none = operations(&program).await.list_switches(ListSwitchesRequest {}).await.unwrap();
+    assert_eq!(none.into_inner().switches, []);
     let program = Program::with(&shop.db, |command| {
         command.arg("--demo");
     });
     let mut operations = operations(&program).await;
     assert!(!operations.set_switch(switch.clone()).await.unwrap().into_inner().on);
+    let all = operations.list_switches(ListSwitchesRequest {}).await.unwrap().into_inner();
+    assert_eq!(all.switches, [Switch { name: "consume".to_owned(), on: false }]);
     let unknown = SetSwitchRequest { name: "lights".to_owned(), ..switch };
     assert_eq!(named(&operations.set_switch(unknown).await.unwrap_err()), ["name"]);
 }
