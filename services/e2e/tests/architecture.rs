@@ -29,6 +29,7 @@ fn dependencies_point_one_way() -> Result<(), cargo_metadata::Error> {
         ("products", vec!["chassis", "proto"]),
         ("delivery", vec!["chassis", "proto"]),
         ("orchestrator", vec!["chassis", "proto"]),
+        ("storefront", vec!["causality", "chassis", "proto"]),
         ("otlp", vec![]),
         ("outbox-relay", vec!["otlp"]),
         ("causality", vec!["proto"]),
