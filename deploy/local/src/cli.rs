@@ -47,6 +47,9 @@ enum Verb {
         /// Take any free ports.
         #[arg(long)]
         free_ports: bool,
+        /// Allow the demonstration switches: the operator's page can stop services from consuming, and refuse deliveries.
+        #[arg(long, env = "SETTLE_DEMO")]
+        demo: bool,
     },
     /// Print every event on every topic as it happens: time, type, order, cause, payload.
     Events {
@@ -176,7 +179,7 @@ pub fn main() -> ExitCode {
 async fn run(verb: Verb) -> Result<ExitCode> {
     let progress = Progress::to_stderr();
     match verb {
-        Verb::Up { data, cache, kafka, jaeger, ports, free_ports } => {
+        Verb::Up { data, cache, kafka, jaeger, ports, free_ports, demo } => {
             let ports = if free_ports { Ports::FREE } else { ports };
             let programs = options::programs_beside_us()?;
             let cache = cache.cache_dir;
@@ -187,6 +190,7 @@ async fn run(verb: Verb) -> Result<ExitCode> {
                 ports,
                 kafka,
                 jaeger,
+                demo,
                 postgres_settings,
                 kafka_detour: None,
             };
@@ -232,17 +236,18 @@ mod tests {
     #[test]
     fn every_port_and_the_directories_can_be_chosen() {
         let line = "settle up --data-dir /d --cache-dir /c --kafka k:1 --postgres-port 2 --relay-port 3 \
-                    --products-port 4 --delivery-port 5 --orders-port 6 --jaeger-port 7 --otlp-port 8";
-        let Ok(Verb::Up { data, cache, kafka, jaeger: None, ports, free_ports: false }) =
+                    --products-port 4 --delivery-port 5 --orders-port 6 --jaeger-port 7 --otlp-port 8 --storefront-port 9 --demo";
+        let Ok(Verb::Up { data, cache, kafka, jaeger: None, ports, free_ports: false, demo: true }) =
             parse(line)
         else {
             panic!("the line should be understood");
         };
         assert_eq!((data.data_dir, cache.cache_dir), (PathBuf::from("/d"), PathBuf::from("/c")));
         assert_eq!(kafka.as_deref(), Some("k:1"));
-        let Ports { postgres, relay, products, delivery, orders, jaeger, otlp, .. } = ports;
+        let Ports { postgres, relay, products, delivery, orders, jaeger, otlp, storefront, .. } =
+            ports;
         assert_eq!((postgres, relay, products, delivery, orders), (2, 3, 4, 5, 6));
-        assert_eq!((jaeger, otlp), (7, 8));
+        assert_eq!((jaeger, otlp, storefront), (7, 8, 9));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Options {
     pub kafka: Option<String>,
     /// What takes and shows the traces, if anything does.
     pub jaeger: Option<Backend>,
+    /// Whether the services allow their demonstration switches.
+    pub demo: bool,
     /// What Postgres is started with beyond what we need of it.
     pub postgres_settings: Vec<Setting>,
     /// A second way to Kafka, for those who want to stand in it.
@@ -70,6 +72,7 @@ impl Options {
             ports: Ports::FREE,
             kafka: None,
             jaeger: None,
+            demo: false,
             postgres_settings: Vec::new(),
             kafka_detour: None,
         })

@@ -51,6 +51,9 @@ pub struct Ports {
     /// The gRPC calls of orders; its metrics are 1000 above.
     #[arg(id = "orders-port", long, env = "SETTLE_ORDERS_PORT", default_value_t = 8081)]
     pub orders: u16,
+    /// The web page; its metrics are 1000 above.
+    #[arg(id = "storefront-port", long, env = "SETTLE_STOREFRONT_PORT", default_value_t = 8080)]
+    pub storefront: u16,
 }
 
 impl Ports {
@@ -65,6 +68,7 @@ impl Ports {
         delivery: 0,
         orchestrator: 0,
         orders: 0,
+        storefront: 0,
     };
 
     /// Every 0 replaced by a free port.
@@ -79,6 +83,7 @@ impl Ports {
             delivery: or_free(self.delivery),
             orchestrator: or_free(self.orchestrator),
             orders: or_free(self.orders),
+            storefront: or_free(self.storefront),
         }
     }
 
@@ -93,6 +98,7 @@ impl Ports {
             Part::Delivery => self.delivery,
             Part::Orchestrator => self.orchestrator,
             Part::Orders => self.orders,
+            Part::Storefront => self.storefront,
         }
     }
 
@@ -101,9 +107,11 @@ impl Ports {
         match part {
             Part::Postgres | Part::Kafka | Part::Jaeger => None,
             Part::Relay => Some(self.relay),
-            Part::Products | Part::Delivery | Part::Orchestrator | Part::Orders => {
-                Some(self.of(part).saturating_add(METRICS_OFFSET))
-            }
+            Part::Products
+            | Part::Delivery
+            | Part::Orchestrator
+            | Part::Orders
+            | Part::Storefront => Some(self.of(part).saturating_add(METRICS_OFFSET)),
         }
     }
 
@@ -134,6 +142,7 @@ const fn flag(part: Part) -> &'static str {
         Part::Delivery => "--delivery-port",
         Part::Orchestrator => "--orchestrator-port",
         Part::Orders => "--orders-port",
+        Part::Storefront => "--storefront-port",
     }
 }
 

@@ -41,11 +41,13 @@ pub enum Part {
     Orchestrator,
     /// The orders.
     Orders,
+    /// The web page.
+    Storefront,
 }
 
 impl Part {
     /// Every part, in the order of their definition.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Postgres,
         Self::Kafka,
         Self::Jaeger,
@@ -54,6 +56,7 @@ impl Part {
         Self::Delivery,
         Self::Orchestrator,
         Self::Orders,
+        Self::Storefront,
     ];
 
     /// The name of its log, and of its program where that is ours.
@@ -67,6 +70,7 @@ impl Part {
             Self::Delivery => "delivery",
             Self::Orchestrator => "orchestrator",
             Self::Orders => "orders",
+            Self::Storefront => "storefront",
         }
     }
 

@@ -15,24 +15,50 @@ pub(crate) const RELAY_ROLE: &str = "outbox_relay";
 /// The role that people run the relay's verbs with.
 pub(crate) const OPERATOR_ROLE: &str = "outbox_operator";
 
-/// How to run a service or the relay. The caller's own environment is passed on beneath what is set here.
+/// What is the same for all programs of a stack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// Kafka's address.
+    pub(crate) bootstrap: &'a str,
+    /// Where spans go, if anywhere.
+    pub(crate) otlp: Option<&'a str>,
+    /// Where they are shown, if that is known.
+    pub(crate) jaeger: Option<&'a str>,
+    /// Whether demonstration switches are allowed.
+    pub(crate) demo: bool,
+}
+
+/// How to run a service, the storefront or the relay. The caller's own environment is passed on beneath what is set here.
 pub(crate) fn spec(
     part: Part,
     programs: &Path,
     dir: &DataDir,
     ports: &Ports,
-    bootstrap: &str,
-    otlp: Option<&str>,
+    around: &Around<'_>,
 ) -> Spec {
-    let mut env = vec![("KAFKA_BOOTSTRAP_SERVERS", bootstrap.to_owned())];
-    env.extend(otlp.map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.to_owned())));
+    let mut env = Vec::new();
+    env.extend(around.otlp.map(|url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url.to_owned())));
+    if part != Part::Storefront {
+        env.push(("KAFKA_BOOTSTRAP_SERVERS", around.bootstrap.to_owned()));
+    }
     if part == Part::Relay {
         env.push(("RELAY_SOURCES", relay_sources(ports)));
         env.push(("RELAY_LISTEN", loopback(ports.relay)));
     } else {
-        env.push(("DATABASE_URL", postgres::url(ports.postgres, part.name(), part.name())));
         env.push(("LISTEN", loopback(ports.of(part))));
         env.extend(ports.metrics_of(part).map(|port| ("METRICS_LISTEN", loopback(port))));
+    }
+    if SERVICES.contains(&part) {
+        env.push(("DATABASE_URL", postgres::url(ports.postgres, part.name(), part.name())));
+        env.extend(around.demo.then(|| ("DEMO", "true".to_owned())));
+    }
+    if part == Part::Storefront {
+        env.push(("STOREFRONT_OPERATOR", "true".to_owned()));
+        env.push(("ORDERS_URL", grpc_url(ports, Part::Orders)));
+        env.push(("PRODUCTS_URL", grpc_url(ports, Part::Products)));
+        env.push(("DELIVERY_URL", grpc_url(ports, Part::Delivery)));
+        env.push(("ORCHESTRATOR_URL", grpc_url(ports, Part::Orchestrator)));
+        env.extend(around.jaeger.map(|url| ("SETTLE_JAEGER_URL", url.to_owned())));
     }
     if part == Part::Orders {
         env.push(("PRODUCTS_URL", grpc_url(ports, Part::Products)));
@@ -71,9 +97,14 @@ mod tests {
     fn every_variable_is_one_that_the_program_knows() {
         let (dir, programs) =
             (DataDir::temporary().unwrap(), crate::options::programs_beside_us().unwrap());
-        for part in SERVICES.into_iter().chain([Part::Relay]) {
-            let otlp = Some("http://127.0.0.1:4317");
-            let spec = spec(part, &programs, &dir, &Ports::FREE, "127.0.0.1:9092", otlp);
+        for part in SERVICES.into_iter().chain([Part::Relay, Part::Storefront]) {
+            let around = Around {
+                bootstrap: "127.0.0.1:9092",
+                otlp: Some("http://127.0.0.1:4317"),
+                jaeger: Some("http://127.0.0.1:16686"),
+                demo: true,
+            };
+            let spec = spec(part, &programs, &dir, &Ports::FREE, &around);
             let mut program = std::process::Command::new(&spec.program);
             let help = program.args(&spec.args).arg("--help").output();
             let help = help.expect("build with `cargo build --workspace --bins` first");

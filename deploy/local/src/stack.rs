@@ -20,7 +20,7 @@ use crate::options::Options;
 use crate::postgres::{self, Postgres};
 use crate::process::{Part, Process};
 use crate::progress::Progress;
-use crate::service::{self, SERVICES};
+use crate::service::{self, Around, SERVICES};
 use crate::{health, provision, seed};
 
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -54,6 +54,7 @@ impl Stack {
         stack.provision().await?;
         try_join_all(SERVICES.iter().map(|&part| stack.start_shown(part, progress))).await?;
         stack.start_shown(Part::Relay, progress).await?;
+        stack.start_shown(Part::Storefront, progress).await?;
         let step = progress.step("Filling the catalogue");
         stack.seed().await?;
         step.done("the catalogue is there, and orders knows it");
@@ -84,6 +85,10 @@ impl Stack {
                 Part::Products | Part::Delivery | Part::Orchestrator | Part::Orders => {
                     health::serves_grpc(ports.of(part)).await
                 }
+                Part::Storefront => match ports.metrics_of(part) {
+                    Some(port) => health::ready_by_http(port).await,
+                    None => false,
+                },
             })
             .await
     }
@@ -103,9 +108,14 @@ impl Stack {
             }
             _ => {
                 let Options { programs, ports, .. } = &self.options;
-                let otlp = self.otlp_url();
-                let bootstrap = self.kafka_bootstrap();
-                service::spec(part, programs, &self.dir, ports, bootstrap, otlp.as_deref())
+                let (otlp, jaeger) = (self.otlp_url(), self.pages_of_traces());
+                let around = Around {
+                    bootstrap: self.kafka_bootstrap(),
+                    otlp: otlp.as_deref(),
+                    jaeger: jaeger.as_deref(),
+                    demo: self.options.demo,
+                };
+                service::spec(part, programs, &self.dir, ports, &around)
             }
         };
         let overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,6 +207,16 @@ impl Stack {
     /// The URL of the pages and the API of this stack's Jaeger.
     pub fn jaeger_url(&self) -> Option<String> {
         self.jaeger.as_ref().map(|_| jaeger::url(&self.options.ports))
+    }
+
+    /// The same, where that Jaeger has pages to link to.
+    fn pages_of_traces(&self) -> Option<String> {
+        self.jaeger.as_ref().filter(|jaeger| jaeger.has_pages()).and_then(|_| self.jaeger_url())
+    }
+
+    /// The URL of the web page.
+    pub fn storefront_url(&self) -> String {
+        service::grpc_url(&self.options.ports, Part::Storefront)
     }
 
     /// Where the spans of all programs go, if anywhere.

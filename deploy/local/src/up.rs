@@ -50,6 +50,8 @@ fn welcome(stack: &Stack) -> String {
         "
 Settle is up. Ctrl-C ends it; the data stays.
 
+  The shop  {}   order here, and watch it settle; Operations shows what is behind
+
   orders    {orders}   {}/metrics
   products  {}   {}/metrics
   delivery  {}   {}/metrics
@@ -67,6 +69,7 @@ Place an order:
 
 Watch the events in another terminal with `settle events`; see it all without grpcurl with `make demo`.
 ",
+        stack.storefront_url(),
         http(Part::Orders),
         grpc(Part::Products),
         http(Part::Products),
