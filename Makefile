@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test verify bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
+.PHONY: help up demo events test verify pictures bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
@@ -37,8 +37,8 @@ reset: ## Forget all data of `make up`
 	@exec $(SETTLE) reset
 
 # With the Jaeger at JAEGER_URL, or else one of its own where Go can build it; without either, its tests are left out.
-test: ## Install what is missing, build, run every test on a real Postgres and a real Kafka
-	@deploy/setup cc postgres java mvn
+test: ## Install what is missing, build, run every test on a real Postgres, a real Kafka and a real browser
+	@deploy/setup cc postgres java mvn chromedriver
 	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace --doc
 	jaeger=$$(test -n "$${JAEGER_URL:-}" || deploy/jaeger/build); \
@@ -49,6 +49,11 @@ verify: ## Every state that the saga can get into, and the shop under load and f
 	cargo build --locked --release --workspace --bins
 	$(TARGET)/release/model --full
 	$(TARGET)/release/chaos --duration 2m
+
+pictures: ## Draw the pictures of the storefront's documentation anew
+	@deploy/setup cc postgres java mvn chromedriver
+	cargo build --locked --workspace --bins
+	SETTLE_PICTURES=$(CURDIR)/services/storefront/docs $(SETTLE) infra -- cargo test --locked -p e2e --test e2e -- a_browser_draws
 
 bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn

@@ -60,6 +60,7 @@ impl Shop {
         trace_to(&stack, &collector.endpoint);
         try_join_all(SERVICES.iter().map(|&part| stack.start(part))).await?;
         stack.start(Part::Relay).await?;
+        stack.start(Part::Storefront).await?;
         stack.seed().await?;
         let feed =
             Feed::open(stack.kafka_bootstrap(), From::Beginning, local::all_topics()).await?;
@@ -98,7 +99,12 @@ impl Shop {
             let last = lines[lines.len().saturating_sub(15)..].join("\n");
             format!("--- the last lines of {part:?}\n{last}")
         };
-        SERVICES.into_iter().chain([Part::Relay]).map(tail).collect::<Vec<_>>().join("\n")
+        SERVICES
+            .into_iter()
+            .chain([Part::Relay, Part::Storefront])
+            .map(tail)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Runs a verb of the `settle` program against this shop; what it wrote to stdout and stderr.
