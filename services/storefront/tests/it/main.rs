@@ -1,4 +1,5 @@
 //! The real program without any service: it starts, says who is away, keeps foreign forms out, and stops with open streams.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod program;
 
