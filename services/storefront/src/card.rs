@@ -1,7 +1,7 @@
 //! An order as its own page shows it: where it stands and why, what is in it, and what can still be done.
 
 use askama::Template;
-use proto::orders::v1::{CancelReason, Order, OrderState};
+use proto::orders::v1::{CancelReason, Coordination, Order, OrderState};
 
 use crate::{
     page::{Moment, amount, moment},
@@ -117,8 +117,8 @@ impl Card {
             total: amount(order.total.as_ref()),
             name: customer.name,
             address: customer.address,
-            style: match order.coordination() as i32 {
-                2 => t.orchestration,
+            style: match order.coordination() {
+                Coordination::Orchestration => t.orchestration,
                 _ => t.choreography,
             },
             history: order

@@ -253,8 +253,8 @@ pub(crate) async fn hostile(shop: Shop) -> anyhow::Result<()> {
         let order_id = browser.order_for(&product_id, 1, HOSTILE, HOSTILE).await?;
         // As it was rendered first, and as it came live.
         for _ in 0..2 {
-            ensure!(browser.text("#customer-name").await? == HOSTILE);
-            ensure!(browser.text("#customer-address").await? == HOSTILE);
+            browser.until_text("#customer-name", HOSTILE).await?;
+            browser.until_text("#customer-address", HOSTILE).await?;
             browser.until_text("#card tbody", HOSTILE).await?;
             browser.until_text(STATE, "confirmed").await?;
         }
