@@ -1,5 +1,5 @@
-//! The allocator of every service. A span is made on one thread and freed on another, which costs glibc's allocator twice as
-//! much: with all of them collected, that is what tracing costs.
+//! The allocator of every service. It halved what spans cost while one thread made and another freed them, and cost nothing where
+//! there were none; what it is worth since they are encoded where they end was not measured.
 
 use mimalloc::MiMalloc;
 
