@@ -58,10 +58,8 @@ fn missing_programs_are_named_with_the_command_that_builds_them() {
         .unwrap();
     let text = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        text.contains("outbox-relay, products, delivery, orchestrator, orders not found"),
-        "{text}"
-    );
+    let missing = "outbox-relay, products, delivery, orchestrator, orders, storefront not found";
+    assert!(text.contains(missing), "{text}");
     assert!(text.contains("cargo build --workspace --bins"), "{text}");
 }
 
