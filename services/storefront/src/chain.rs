@@ -57,6 +57,8 @@ struct Event {
     name: String,
     meaning: &'static str,
     seen: bool,
+    /// How often; the first time is shown.
+    sent: usize,
     steps: Vec<Step>,
 }
 
@@ -188,6 +190,7 @@ fn event_of(event: &Emission, axis: &Axis, t: &'static Texts) -> Event {
         meaning: t.meaning(name),
         name: name.to_owned(),
         seen: event.seen,
+        sent: event.sent,
         steps: event.handled_by.iter().map(|it| step(it, axis, false, t)).collect(),
     }
 }
