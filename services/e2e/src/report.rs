@@ -19,7 +19,7 @@ fn write_all(text: &mut String, command: &str, plan: &Plan, outcome: &Outcome) -
     writeln!(text, "`{command}`, seed {}\n", plan.seed)?;
     writeln!(
         text,
-        "{:.0} s of load at {} orders a second; settled {:.1} s after the last fault.",
+        "{:.0} s of load at {} orders a second; healed and settled {:.1} s after its end.",
         outcome.lasted.as_secs_f64(),
         plan.shape.rate,
         outcome.settling.as_secs_f64()

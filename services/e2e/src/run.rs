@@ -67,11 +67,11 @@ pub async fn run(
     let (over, give_up) = (stop.child_token(), CancellationToken::new());
     let customers = load::run(arena, &plan.shape, plan.seed, plan.lasts, &tally, &over, &give_up);
     let the_rest = async {
-        let (faults, ()) = tokio::join!(faults(arena, plan, begin, &over, say), async {
+        let (faults, lasted) = tokio::join!(faults(arena, plan, begin, &over, say), async {
             let _ = timeout(plan.lasts, over.cancelled()).await;
             over.cancel();
+            begin.elapsed()
         });
-        let lasted = begin.elapsed();
         say("healing, and waiting until everything has settled");
         if let Err(error) = healing::settle(arena, plan.patience).await {
             say(&format!("{error:#}"));
