@@ -1,5 +1,5 @@
 //! The shop with a proxy of ours in every connection that faults are to hit: services and relay to Postgres, all of them to
-//! Kafka, customers and warehouse to the services.
+//! Kafka, customers, warehouse and supplier to the services.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ pub enum Link {
 
 impl Link {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Postgres(Part::Products),
         Self::Postgres(Part::Delivery),
         Self::Postgres(Part::Orchestrator),
@@ -52,6 +52,7 @@ impl Link {
         Self::Kafka,
         Self::Calls(Part::Orders),
         Self::Calls(Part::Delivery),
+        Self::Calls(Part::Products),
     ];
 }
 
@@ -106,7 +107,7 @@ impl Arena {
         let products = straight(&self.stack.grpc_url(Part::Products))?;
         ProductServiceClient::new(products).create_product(request).await?;
         self.ledger.stocked(product_id, stock);
-        let mut orders = OrderServiceClient::new(straight(&self.stack.grpc_url(Part::Orders))?);
+        let mut orders = self.orders_unhurt()?;
         until("orders knows the product", PATIENCE, async || {
             let page = ListProductReplicasRequest { page_size: 1000, ..Default::default() };
             let known = orders.list_product_replicas(page).await?.into_inner().products;
@@ -120,6 +121,16 @@ impl Arena {
     /// A customer's way to orders.
     pub fn orders(&self) -> anyhow::Result<OrderServiceClient<Channel>> {
         Ok(OrderServiceClient::new(self.call(Part::Orders)?))
+    }
+
+    /// A way to orders which no fault hits.
+    pub fn orders_unhurt(&self) -> anyhow::Result<OrderServiceClient<Channel>> {
+        Ok(OrderServiceClient::new(straight(&self.stack.grpc_url(Part::Orders))?))
+    }
+
+    /// The supplier's way to products.
+    pub fn products(&self) -> anyhow::Result<ProductServiceClient<Channel>> {
+        Ok(ProductServiceClient::new(self.call(Part::Products)?))
     }
 
     /// The warehouse's way to delivery.

@@ -273,7 +273,7 @@ async fn fail(delivery: &Delivery, order_id: Uuid, tally: &Tally) {
 }
 
 /// Asks until there is an answer; a refusal is one.
-async fn insist<T, F>(tally: &Tally, mut ask: impl FnMut() -> F) -> Result<T, Status>
+pub(crate) async fn insist<T, F>(tally: &Tally, mut ask: impl FnMut() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
 {

@@ -10,7 +10,7 @@ use crate::arena::{Link, PROGRAMS};
 /// Something that happens to the shop, and is over after a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// SIGKILL, and started again.
+    /// SIGKILL, and started again: a program of ours, or Kafka.
     Killed(Part),
     /// SIGSTOP, and SIGCONT after so long.
     Paused(Part, Duration),
@@ -26,8 +26,8 @@ pub enum Fault {
     KafkaRestarted,
     /// A service stops, its offsets are set back to the beginning, and it starts.
     Rewound(Part),
-    /// A message that nobody can read parks the key of a recent order: the one so far back. It is retried in vain and
-    /// skipped.
+    /// A message that nobody can read parks the key of a recent order: the one so far back. What its customer does then waits
+    /// behind it, until it is retried in vain and skipped.
     Poisoned(usize),
 }
 
@@ -35,6 +35,7 @@ impl Fault {
     /// The kinds, as they are counted.
     pub fn kind(self) -> &'static str {
         match self {
+            Self::Killed(Part::Kafka) => "Kafka killed (SIGKILL)",
             Self::Killed(_) => "process killed (SIGKILL)",
             Self::Paused(..) => "process paused (SIGSTOP)",
             Self::Cut(_) => "connections cut",
@@ -102,12 +103,13 @@ enum Kind {
     PostgresRestart,
     PostgresQuit,
     KafkaRestart,
+    KafkaKill,
     Rewind,
     Poison,
 }
 
 /// The kinds are drawn from a bag that is filled again when it is empty, so that a short run has them all too.
-const BAG: [Kind; 14] = [
+const BAG: [Kind; 15] = [
     Kind::Kill,
     Kind::Kill,
     Kind::Kill,
@@ -120,6 +122,7 @@ const BAG: [Kind; 14] = [
     Kind::PostgresRestart,
     Kind::PostgresQuit,
     Kind::KafkaRestart,
+    Kind::KafkaKill,
     Kind::Rewind,
     Kind::Poison,
 ];
@@ -166,6 +169,7 @@ impl Iterator for Schedule {
             Kind::PostgresRestart => Fault::PostgresRestarted,
             Kind::PostgresQuit => Fault::PostgresShutAtOnce,
             Kind::KafkaRestart => Fault::KafkaRestarted,
+            Kind::KafkaKill => Fault::Killed(Part::Kafka),
             Kind::Rewind => {
                 // The relay has no offsets.
                 Fault::Rewound(local::SERVICES[self.random.random_range(0..4)])
@@ -195,6 +199,6 @@ mod tests {
     #[test]
     fn one_bag_holds_every_kind() {
         let kinds: BTreeSet<_> = first(7, BAG.len()).iter().map(|(_, it)| it.kind()).collect();
-        assert_eq!(kinds.len(), 9, "{kinds:?}");
+        assert_eq!(kinds.len(), 10, "{kinds:?}");
     }
 }

@@ -26,7 +26,7 @@ pub struct Entries {
     pub orders: BTreeMap<Uuid, String>,
     /// Requests that were answered with a second order.
     pub placed_twice: Vec<(String, Uuid, Uuid)>,
-    /// What each product had at first.
+    /// What was put into the stock of each product, and what was taken out of it by hand.
     pub stock: BTreeMap<String, i64>,
     /// Messages that somebody beside the relay has sent.
     pub injected: BTreeSet<Place>,
@@ -47,9 +47,9 @@ impl Ledger {
         self.lock().placed_twice.push((request_id.to_owned(), first, second));
     }
 
-    /// A product was made.
+    /// A product was made with so many pieces, or got so many more.
     pub fn stocked(&self, product_id: &str, pieces: i64) {
-        self.lock().stock.insert(product_id.to_owned(), pieces);
+        *self.lock().stock.entry(product_id.to_owned()).or_default() += pieces;
     }
 
     /// A message is ours.

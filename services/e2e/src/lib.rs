@@ -8,6 +8,7 @@ pub mod sender;
 
 pub mod customer;
 pub mod load;
+pub mod supplier;
 pub mod tally;
 
 pub mod fault;

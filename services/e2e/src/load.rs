@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
+use proto::products::v1::AdjustStockRequest;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::JoinSet,
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     arena::Arena,
     customer::{self, Plan, Wish},
+    supplier,
     tally::Tally,
 };
 
@@ -56,6 +58,10 @@ pub struct Shape {
     /// customer cancels.
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub delivered: f64,
+
+    /// How often the stock of a product is adjusted, beside the orders: for this share of them.
+    #[arg(long, default_value_t = 0.05, value_parser = share)]
+    pub restocked: f64,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -85,7 +91,8 @@ fn product(number: u32) -> String {
     format!("thing-{number}")
 }
 
-/// Sends orders for so long or until told to stop; then waits for those that are under way, until `give_up`.
+/// Sends orders for so long or until told to stop; then waits for those that are under way, until `give_up`. Errors: it is not
+/// known by then what has become of the stock.
 pub async fn run(
     arena: &Arc<Arena>,
     shape: &Shape,
@@ -96,7 +103,8 @@ pub async fn run(
     give_up: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut customers = JoinSet::new();
+    let (mut customers, mut suppliers) = (JoinSet::new(), JoinSet::new());
+    let products = arena.products()?;
     let channels = (0..CHANNELS).map(|_| Ok((arena.orders()?, arena.delivery()?)));
     let channels = channels.collect::<anyhow::Result<Vec<_>>>()?;
     let begin = Instant::now();
@@ -111,13 +119,32 @@ pub async fn run(
         }
         let plan = plan(&mut random, shape, seed, number);
         let (orders, delivery) = channels[number as usize % CHANNELS].clone();
+        if let Some(request) = adjustment(&mut random, shape, &plan) {
+            let (arena, products, tally) = (Arc::clone(arena), products.clone(), Arc::clone(tally));
+            let life = supplier::adjust(arena, products, request, tally);
+            suppliers.spawn(give_up.clone().run_until_cancelled_owned(life));
+        }
         let (arena, tally) = (Arc::clone(arena), Arc::clone(tally));
         let life = customer::live(arena, orders, delivery, plan, due, tally);
         customers.spawn(give_up.clone().run_until_cancelled_owned(life));
         while customers.try_join_next().is_some() {}
     }
     while customers.join_next().await.is_some() {}
+    while let Some(adjusted) = suppliers.join_next().await {
+        anyhow::ensure!(adjusted?.is_some(), "products never said whether the stock was adjusted");
+    }
     Ok(())
+}
+
+/// Goods that come or go beside an order; what is sold out stays so.
+fn adjustment(random: &mut StdRng, shape: &Shape, plan: &Plan) -> Option<AdjustStockRequest> {
+    let wanted = random.random_bool(shape.restocked) && plan.product_id != SOLD_OUT;
+    let pieces = random.random_range(1..=20);
+    wanted.then(|| AdjustStockRequest {
+        request_id: format!("adjust-{}", plan.request_id),
+        product_id: plan.product_id.clone(),
+        delta: if random.random_bool(0.5) { pieces } else { -pieces },
+    })
 }
 
 fn plan(random: &mut StdRng, shape: &Shape, seed: u64, number: u32) -> Plan {

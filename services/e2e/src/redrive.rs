@@ -1,11 +1,12 @@
-//! Parks the key of an order by a message that nobody can read, and takes it up again as an operator does: a retry, which is
-//! refused, and then a skip, after which what has waited behind it is handled.
+//! Parks the key of an order by a message that nobody can read, lets its customer call it off, and takes the key up again as an
+//! operator does: a retry, which is refused, and then a skip, after which what has waited behind it is handled.
 
 use std::time::Duration;
 
 use local::{Part, SERVICES};
-use proto::operations::v1::{
-    ListParkedRequest, ParkedMessage, RetryParkedRequest, SkipParkedRequest,
+use proto::{
+    operations::v1::{ListParkedRequest, ParkedMessage, RetryParkedRequest, SkipParkedRequest},
+    orders::v1::{CancelOrderRequest, GetOrderRequest, Order},
 };
 use tonic::Code;
 use uuid::Uuid;
@@ -25,17 +26,17 @@ pub async fn poison(arena: &Arena, order_id: Uuid) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the key is parked, retries it in vain, and skips the poison. Returns how many messages were handled that had
-/// waited behind it.
+/// Waits until the key is parked, and for what its customer does behind it; retries it in vain, and skips the poison. Returns
+/// how many messages were handled that had waited.
 pub async fn redrive(arena: &Arena, order_id: Uuid) -> anyhow::Result<usize> {
     let key = order_id.to_string();
+    for part in PARKS {
+        wait_for_parked(arena, part, &key, 1).await?;
+    }
+    let behind = usize::from(cancel(arena, &key).await?);
     let mut handled = 0;
     for part in PARKS {
-        until("the key is parked", PATIENCE, async || {
-            anyhow::ensure!(!parked(arena, part, &key).await?.is_empty(), "it is not");
-            Ok(())
-        })
-        .await?;
+        wait_for_parked(arena, part, &key, 1 + behind).await?;
         let retry = RetryParkedRequest { key: key.clone() };
         if arena.operations(part)?.retry_parked(retry).await.is_ok() {
             anyhow::bail!("{} has handled what cannot be read", part.name());
@@ -43,6 +44,37 @@ pub async fn redrive(arena: &Arena, order_id: Uuid) -> anyhow::Result<usize> {
         handled += skip_all(arena, part, &key).await?;
     }
     Ok(handled)
+}
+
+async fn wait_for_parked(arena: &Arena, part: Part, key: &str, count: usize) -> anyhow::Result<()> {
+    until("the key is parked", PATIENCE, async || {
+        let parked = parked(arena, part, key).await?.len();
+        anyhow::ensure!(parked >= count, "{} has {parked} of {count} messages", part.name());
+        Ok(())
+    })
+    .await
+}
+
+/// Calls the order off; whether that changed anything, so that orders tells of it under the same key.
+async fn cancel(arena: &Arena, key: &str) -> anyhow::Result<bool> {
+    let read = GetOrderRequest { order_id: key.to_owned(), ..Default::default() };
+    let cancel = CancelOrderRequest {
+        order_id: key.to_owned(),
+        request_id: format!("cancel-behind-poison-{key}"),
+        ..Default::default()
+    };
+    let revision = |order: Option<Order>| order.unwrap_or_default().revision;
+    until("the order is called off", PATIENCE, async || {
+        let mut orders = arena.orders_unhurt()?;
+        let before = orders.get_order(read.clone()).await?.into_inner();
+        match orders.cancel_order(cancel.clone()).await {
+            Ok(after) => Ok(revision(after.into_inner().order) > revision(before.order)),
+            // It is too late.
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(false),
+            Err(status) => Err(status.into()),
+        }
+    })
+    .await
 }
 
 /// Skips whatever is parked anywhere; nothing but poison stays parked when it is retried. Returns what cannot be.

@@ -1,4 +1,4 @@
-//! Stock is conserved: what is free and what is held are what there was; and orders' copy says the same.
+//! Stock is conserved: what is free and what is held are what was put in; and orders' copy says the same.
 
 use crate::{finding::Finding, ledger::Entries, snapshot::Snapshot};
 

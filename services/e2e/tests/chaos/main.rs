@@ -113,5 +113,6 @@ fn shape() -> Shape {
         watched: 0.5,
         cancelled: 0.25,
         delivered: 0.5,
+        restocked: 0.2,
     }
 }
