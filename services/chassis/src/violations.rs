@@ -52,6 +52,24 @@ impl Violations {
         parsed
     }
 
+    /// So many UUIDs; those that are none are left out.
+    pub fn uuids(
+        &mut self,
+        field: &str,
+        values: &[String],
+        count: RangeInclusive<usize>,
+    ) -> Vec<Uuid> {
+        if !count.contains(&values.len()) {
+            let (least, most) = count.into_inner();
+            self.add(field, format!("must be {least} to {most}, are {}", values.len()));
+            return Vec::new();
+        }
+        let numbered = values.iter().enumerate();
+        numbered
+            .filter_map(|(index, value)| self.uuid(&format!("{field}[{index}]"), value))
+            .collect()
+    }
+
     /// A request_id: absent, or 1 to 64 visible ASCII characters.
     pub fn request_id(&mut self, value: &str) {
         if value.len() > 64 || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -135,6 +153,20 @@ mod tests {
             "price",
         ];
         assert_eq!(named, all);
+    }
+
+    #[test]
+    fn every_id_of_a_list_that_is_none_is_named() {
+        let good = Uuid::now_v7();
+        let mut violations = Violations::default();
+        let values = [good.to_string(), "7".to_owned(), good.to_string(), String::new()];
+        assert_eq!(violations.uuids("order_ids", &values, 1..=4), [good, good]);
+        assert!(violations.uuids("too_many", &values, 1..=3).is_empty());
+        assert!(violations.uuids("too_few", &[], 1..=3).is_empty());
+        let status = violations.finish().unwrap_err();
+        let named = status.get_details_bad_request().unwrap().field_violations;
+        let named: Vec<_> = named.into_iter().map(|it| it.field).collect();
+        assert_eq!(named, ["order_ids[1]", "order_ids[3]", "too_many", "too_few"]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use chassis::{
 };
 use chrono::{DateTime, Utc};
 use proto::delivery::v1::{
-    CompleteDeliveryRequest, CompleteDeliveryResponse, Delivery as View, DeliveryState,
-    DispatchDeliveryRequest, DispatchDeliveryResponse, FailDeliveryRequest, FailDeliveryResponse,
-    GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
+    BatchGetDeliveriesRequest, BatchGetDeliveriesResponse, CompleteDeliveryRequest,
+    CompleteDeliveryResponse, Delivery as View, DeliveryState, DispatchDeliveryRequest,
+    DispatchDeliveryResponse, FailDeliveryRequest, FailDeliveryResponse, GetDeliveryRequest,
+    GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
     delivery_service_server::DeliveryService,
 };
 use sqlx::PgPool;
@@ -30,6 +31,7 @@ use crate::{
 
 /// Nobody is named: the warehouse's request_ids share one space.
 const CALLER: &str = "";
+const MOST_AT_ONCE: usize = 100;
 
 /// Answers DeliveryService.
 #[derive(Clone, Debug)]
@@ -59,6 +61,18 @@ impl DeliveryService for Api {
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
         let page = Page::asked_for(request.get_ref())?;
         Ok(Response::new(self.list(page).await?))
+    }
+
+    async fn batch_get_deliveries(
+        &self,
+        request: Request<BatchGetDeliveriesRequest>,
+    ) -> Result<Response<BatchGetDeliveriesResponse>, Status> {
+        let mut violations = Violations::default();
+        let order_ids =
+            violations.uuids("order_ids", &request.get_ref().order_ids, 1..=MOST_AT_ONCE);
+        violations.finish()?;
+        let deliveries = self.read_all(&order_ids).await?;
+        Ok(Response::new(BatchGetDeliveriesResponse { deliveries }))
     }
 
     async fn dispatch_delivery(
@@ -114,6 +128,12 @@ impl Api {
         let mut conn = self.pool.acquire().await?;
         let delivery = store::get(&mut conn, order_id).await?.ok_or(Error::NotFound(order_id))?;
         Ok(wire::delivery(&delivery))
+    }
+
+    async fn read_all(&self, order_ids: &[Uuid]) -> Result<Vec<View>, Error> {
+        let mut conn = self.pool.acquire().await?;
+        let deliveries = store::get_all(&mut conn, order_ids).await?;
+        Ok(deliveries.iter().map(wire::delivery).collect())
     }
 
     async fn act(

@@ -35,6 +35,20 @@ pub async fn get(conn: &mut PgConnection, order_id: Uuid) -> sqlx::Result<Option
     row.as_ref().map(read).transpose()
 }
 
+/// Reads the deliveries of these orders by order_id, tombstones aside.
+pub async fn get_all(conn: &mut PgConnection, order_ids: &[Uuid]) -> sqlx::Result<Vec<Delivery>> {
+    let rows = sqlx::query(
+        "select *
+         from deliveries
+         where order_id = any($1) and delivery_id is not null
+         order by order_id",
+    )
+    .bind(order_ids)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
 /// A page of deliveries, tombstones aside, newest first. Written so that any plan of it, a generic one too, reads only
 /// the page from the index: no `is null or`.
 pub const PAGE: &str = "

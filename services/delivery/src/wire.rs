@@ -8,7 +8,7 @@ use proto::{
 use uuid::Uuid;
 
 use crate::{
-    domain::State,
+    domain::{Late, State},
     parcel::{Delivery, Line, Parcel},
 };
 
@@ -31,6 +31,9 @@ pub fn delivery(delivery: &Delivery) -> View {
     }
     if let State::Failed { reason, .. } = &delivery.state {
         view.failure_reason.clone_from(reason);
+    }
+    if let State::Dispatched(late) | State::Completed(late) = delivery.state {
+        view.cancel_refused = late == Late::CancelRefused;
     }
     view
 }

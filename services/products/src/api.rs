@@ -10,13 +10,15 @@ use chassis::{
     trail::{self, Entry, Kind, Outcome},
 };
 use proto::products::v1::{
-    AdjustStockRequest, AdjustStockResponse, CheckAvailabilityRequest, CheckAvailabilityResponse,
+    AdjustStockRequest, AdjustStockResponse, BatchGetReservationsRequest,
+    BatchGetReservationsResponse, CheckAvailabilityRequest, CheckAvailabilityResponse,
     CreateProductRequest, CreateProductResponse, GetProductRequest, GetProductResponse,
     ListProductsRequest, ListProductsResponse, UpdateProductRequest, UpdateProductResponse,
     product_service_server::ProductService,
 };
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::{
     SERVICE, domain,
@@ -115,6 +117,14 @@ impl ProductService for Api {
         let lines = validate::lines(&request.into_inner())?;
         Ok(Response::new(self.check(&lines).await?))
     }
+
+    async fn batch_get_reservations(
+        &self,
+        request: Request<BatchGetReservationsRequest>,
+    ) -> Result<Response<BatchGetReservationsResponse>, Status> {
+        let orders = validate::orders(&request.into_inner())?;
+        Ok(Response::new(self.reservations(&orders).await?))
+    }
 }
 
 impl Api {
@@ -206,6 +216,14 @@ impl Api {
             shortages,
             products: shelf.into_values().map(wire::product).collect(),
         })
+    }
+
+    async fn reservations(&self, orders: &[Uuid]) -> Result<BatchGetReservationsResponse, Error> {
+        let mut conn = self.pool.acquire().await?;
+        let rows = store::reservations(&mut conn, orders).await?;
+        let reservations =
+            rows.iter().map(|(order_id, row)| wire::reservation(*order_id, &row.reservation));
+        Ok(BatchGetReservationsResponse { reservations: reservations.collect() })
     }
 }
 

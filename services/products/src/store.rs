@@ -36,6 +36,22 @@ pub async fn lock_reservations(
     rows.iter().map(|row| Ok((row.try_get("order_id")?, reservation(row)?))).collect()
 }
 
+/// Reads the reservations there are of these orders.
+pub async fn reservations(
+    conn: &mut PgConnection,
+    orders: &[Uuid],
+) -> sqlx::Result<BTreeMap<Uuid, Row>> {
+    let rows = sqlx::query(
+        "select order_id, state, lines, shortages, decision_event_id, version
+         from reservations
+         where order_id = any($1)",
+    )
+    .bind(orders)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("order_id")?, reservation(row)?))).collect()
+}
+
 /// Locks and reads the products there are of these.
 pub async fn lock_products(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<Shelf> {
     if products.is_empty() {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use chassis::{page_token, status, violations::Violations};
 use chrono::{DateTime, Utc};
 use proto::products::v1::{
-    self, AdjustStockRequest, CheckAvailabilityRequest, CreateProductRequest, ListProductsRequest,
-    UpdateProductRequest,
+    self, AdjustStockRequest, BatchGetReservationsRequest, CheckAvailabilityRequest,
+    CreateProductRequest, ListProductsRequest, UpdateProductRequest,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::{
 /// The largest stock to begin with, and the largest change of it.
 pub const MOST_STOCK: i64 = 1_000_000_000;
 const MOST_OPTIONS: usize = 50;
+const MOST_ORDERS: usize = 100;
 
 /// A page of the catalogue that is asked for.
 #[derive(Clone, Debug)]
@@ -136,6 +137,14 @@ pub fn lines(request: &CheckAvailabilityRequest) -> Result<Lines, Error> {
     }
     let lines = request.lines.iter().map(|line| Line::new(&line.product_id, line.quantity));
     unless_violated(violations, Lines::new(lines).ok())
+}
+
+/// The orders whose reservations are asked for.
+pub fn orders(request: &BatchGetReservationsRequest) -> Result<Vec<Uuid>, Error> {
+    let mut violations = Violations::default();
+    let orders = violations.uuids("order_ids", &request.order_ids, 1..=MOST_ORDERS);
+    violations.finish()?;
+    Ok(orders)
 }
 
 /// A value, which is absent only where a violation says why.

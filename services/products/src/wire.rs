@@ -9,7 +9,7 @@ use proto::products::v1;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Event, Shortage},
+    domain::{Event, Reservation, Shortage},
     lines::{Line, Lines},
     product::Product,
 };
@@ -41,6 +41,23 @@ pub fn shortage(shortage: &Shortage) -> v1::Shortage {
         product_id: shortage.wanted.product_id().to_owned(),
         requested: shortage.wanted.quantity(),
         available: shortage.available,
+    }
+}
+
+/// What became of an order at the stock.
+pub fn reservation(order_id: Uuid, reservation: &Reservation) -> v1::Reservation {
+    let state = match reservation {
+        Reservation::Reserved { .. } => v1::ReservationState::Reserved,
+        Reservation::Released { .. } => v1::ReservationState::Released,
+        Reservation::Rejected { .. } => v1::ReservationState::Rejected,
+        Reservation::Tombstone => v1::ReservationState::Tombstone,
+    };
+    let decision = reservation.decision_event_id();
+    v1::Reservation {
+        order_id: order_id.to_string(),
+        state: state.into(),
+        lines: reservation.lines().into_iter().flat_map(Lines::iter).map(line).collect(),
+        decision_event_id: decision.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 

@@ -1,9 +1,9 @@
-//! ListDeliveries: newest first, page by page, by state.
+//! ListDeliveries: newest first, page by page, by state. BatchGetDeliveries: those of some orders.
 
 use delivery::store;
 use proto::delivery::v1::{
-    Delivery, DeliveryState, ListDeliveriesRequest, ListDeliveriesResponse,
-    delivery_service_server::DeliveryService as _,
+    BatchGetDeliveriesRequest, Delivery, DeliveryState, GetDeliveryRequest, ListDeliveriesRequest,
+    ListDeliveriesResponse, delivery_service_server::DeliveryService as _,
 };
 use sqlx::{AssertSqlSafe, Row as _};
 use tonic::{Request, Status};
@@ -158,4 +158,40 @@ async fn a_page_is_read_from_its_index_whatever_the_plan() {
         assert!(plan.contains(&format!("using {index} ")), "{plan}");
         assert!(!plan.contains("Sort") && !plan.contains("Filter"), "{plan}");
     }
+}
+
+async fn read(shop: &Shop, order_ids: Vec<String>) -> Result<Vec<Delivery>, Status> {
+    let request = Request::new(BatchGetDeliveriesRequest { order_ids });
+    Ok(shop.api().batch_get_deliveries(request).await?.into_inner().deliveries)
+}
+
+#[tokio::test]
+async fn the_deliveries_of_some_orders_are_read_once_each_and_without_tombstones() {
+    let mut shop = Shop::open().await;
+    let order_ids = [shop.started().await, shop.dispatched().await, shop.ready().await];
+    let (tombstone, unknown) = (Uuid::now_v7(), Uuid::now_v7());
+    let messages = [shop.orders.cancelled(tombstone), shop.orders.cancel_requested(order_ids[1])];
+    shop.hear(&messages).await;
+    let asked = order_ids.iter().rev().chain([&tombstone, &unknown, &order_ids[0]]);
+    let read = read(&shop, asked.map(Uuid::to_string).collect()).await.unwrap();
+    let mut expected = Vec::new();
+    for order_id in order_ids {
+        let request = Request::new(GetDeliveryRequest { order_id: order_id.to_string() });
+        expected.extend(shop.api().get_delivery(request).await.unwrap().into_inner().delivery);
+    }
+    assert_eq!(read, expected);
+    assert_eq!(read.iter().map(|it| it.cancel_refused).collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_question_without_orders_or_with_too_many_or_with_none_is_refused() {
+    let shop = Shop::open().await;
+    let many = |count| (0..count).map(|_| Uuid::now_v7().to_string()).collect::<Vec<_>>();
+    assert_eq!(read(&shop, many(100)).await.unwrap(), []);
+    for order_ids in [many(0), many(101)] {
+        assert_eq!(violated(&read(&shop, order_ids).await.unwrap_err()), ["order_ids"]);
+    }
+    let bad = vec!["7".to_owned(), Uuid::now_v7().to_string(), "a\0b".to_owned()];
+    let status = read(&shop, bad).await.unwrap_err();
+    assert_eq!(violated(&status), ["order_ids[0]", "order_ids[2]"]);
 }

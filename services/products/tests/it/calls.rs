@@ -73,7 +73,7 @@ fn reason(status: &Status) -> String {
 
 /// The fields that a request is told are wrong.
 #[track_caller]
-fn violated(status: &Status) -> Vec<String> {
+pub(crate) fn violated(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let violations = status.get_details_bad_request().unwrap().field_violations;
     violations.into_iter().map(|violation| violation.field).collect()

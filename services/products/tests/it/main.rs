@@ -10,6 +10,7 @@ mod shop;
 mod calls;
 mod commands;
 mod reactions;
+mod reservations;
 
 mod batches;
 mod rebalance;
