@@ -62,6 +62,7 @@ pub(crate) fn spec(
     }
     if part == Part::Orders {
         env.push(("PRODUCTS_URL", grpc_url(ports, Part::Products)));
+        env.push(("DELIVERY_URL", grpc_url(ports, Part::Delivery)));
     }
     let args: &[&str] = if part == Part::Relay { &["run"] } else { &[] };
     Spec {

@@ -50,6 +50,10 @@ pub(crate) struct Instruments {
     pub(crate) saga_duration: Histogram<f64>,
     /// 0 while the database cannot be asked about sagas, and what it would answer is absent.
     pub(crate) saga_measured: Gauge<u64>,
+    /// Orders whose rows were compared with the decision.
+    pub(crate) reconciler_compared: Counter<u64>,
+    /// Of these, the ones that something was wrong with, by remedy and what it was.
+    pub(crate) reconciler_wrong: Counter<u64>,
     /// Spans that nobody collected in time.
     pub(crate) spans_dropped: Counter<u64>,
 }
@@ -101,6 +105,14 @@ pub(crate) fn instruments() -> &'static Instruments {
                 .with_boundaries(SETTLING.to_vec())
                 .build(),
             saga_measured: meter.u64_gauge("saga.measured").build(),
+            reconciler_compared: meter
+                .u64_counter("reconciler.compared")
+                .with_description("Orders that were compared with the rows of the others")
+                .build(),
+            reconciler_wrong: meter
+                .u64_counter("reconciler.wrong")
+                .with_description("Orders that did not agree; a contradiction counts each time")
+                .build(),
             spans_dropped: meter.u64_counter("telemetry.spans.dropped").build(),
         }
     })

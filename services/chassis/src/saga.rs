@@ -1,4 +1,5 @@
-//! Sagas as metrics show them: how long each took to settle, how many have not, and how long the oldest of those waits.
+//! Sagas as metrics show them: how long each took to settle, how many have not, and how long the oldest of those waits; and
+//! what the reconciler found wrong.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,48 @@ pub fn settled(coordination: Coordination, outcome: &'static str, took: TimeDelt
         [KeyValue::new("coordination", coordination.as_str()), KeyValue::new("outcome", outcome)];
     let took = took.to_std().unwrap_or_default();
     metrics::instruments().saga_duration.record(took.as_secs_f64(), &labels);
+}
+
+/// What was done about a saga whose rows do not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The event that tells of the decision was sent again.
+    SentAgain,
+    /// A fact that was never heard was asked for.
+    Learned,
+    /// Nothing: a person must look.
+    Contradiction,
+}
+
+impl Remedy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SentAgain => "sent_again",
+            Self::Learned => "learned",
+            Self::Contradiction => "contradiction",
+        }
+    }
+}
+
+/// Shows zeros for these, so that an alarm sees the first one.
+pub fn reconciles(kinds: impl IntoIterator<Item = (Remedy, &'static str)>) {
+    compared(0);
+    kinds.into_iter().for_each(|(remedy, what)| count_wrong(0, remedy, what));
+}
+
+/// Counts those whose rows were compared.
+pub fn compared(sagas: usize) {
+    metrics::instruments().reconciler_compared.add(sagas as u64, &[]);
+}
+
+/// Counts one whose rows did not agree, after the commit that puts it right. `what` was lost, or is wrong: a name, never an id.
+pub fn found_wrong(remedy: Remedy, what: &'static str) {
+    count_wrong(1, remedy, what);
+}
+
+fn count_wrong(sagas: u64, remedy: Remedy, what: &'static str) {
+    let labels = [KeyValue::new("remedy", remedy.as_str()), KeyValue::new("what", what)];
+    metrics::instruments().reconciler_wrong.add(sagas, &labels);
 }
 
 /// Measures the unsettled ones every few seconds until told to stop. The statement answers one row: how many there are,

@@ -25,9 +25,21 @@ pub struct Config {
     #[arg(long, env = "ORDERS_DEADLINE", default_value = "24h", value_parser = duration)]
     pub deadline: Duration,
 
-    /// Where products answers, for the live stock check.
+    /// Where products answers, for the live stock check and the reconciler.
     #[arg(long, env = "PRODUCTS_URL", default_value = "http://127.0.0.1:8085")]
     pub products_url: tonic::transport::Uri,
+
+    /// Where delivery answers, for the reconciler.
+    #[arg(long, env = "DELIVERY_URL", default_value = "http://127.0.0.1:8082")]
+    pub delivery_url: tonic::transport::Uri,
+
+    /// How often some orders are compared with what products and delivery have of them.
+    #[arg(long, env = "RECONCILE_EVERY", default_value = "1m", value_parser = duration)]
+    pub reconcile_every: Duration,
+
+    /// How long an order must not have moved before it is compared.
+    #[arg(long, env = "RECONCILE_AFTER", default_value = "5m", value_parser = duration)]
+    pub reconcile_after: Duration,
 
     /// How long the live stock check may take.
     #[arg(long, env = "ORDERS_LIVE_CHECK_TIMEOUT", default_value = "2s", value_parser = duration)]

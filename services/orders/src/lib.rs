@@ -10,11 +10,16 @@ pub mod policies;
 pub mod book;
 pub mod catalogue;
 pub mod commands;
+pub mod comparison;
 pub mod deadline;
 pub mod error;
 pub mod filter;
 pub mod intake;
+pub mod participants;
 pub mod placement;
+pub mod reconciler;
+pub mod remedy;
+pub mod repetition;
 pub mod stock_check;
 pub mod store;
 pub mod watch;
@@ -27,16 +32,21 @@ use chassis::{
     watch as watches,
 };
 use proto::orders::v1::order_service_server::OrderServiceServer;
-use tonic::codec::CompressionEncoding::Gzip;
+use tonic::{
+    codec::CompressionEncoding::Gzip,
+    transport::{Channel, Uri},
+};
 
 use crate::{
     api::Api,
     book::Book,
+    participants::Participants,
     policies::{
         CancelWhenDeliveryCancelled, CancelWhenDeliveryFailed, CancelWhenOutOfStock,
         CompleteWhenDelivered, NoteDeliveryStarted, NoteStockReserved, RefuseCancel,
         ReplicateProduct,
     },
+    reconciler::Reconciler,
 };
 
 /// The service's own tables.
@@ -67,13 +77,21 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
     let deadlines = deadline::run(service.pool(), service.doorbell(), service.shutdown());
     let unsettled = saga::watch(service.pool(), store::UNSETTLED, service.shutdown());
     let lookout = lookout.run(service.shutdown());
+    // Connected when they are first needed, and again when the other comes back.
+    let connect =
+        |to: Uri| Channel::builder(to).connect_timeout(config.live_check_timeout).connect_lazy();
+    let (products, delivery) = (connect(config.products_url), connect(config.delivery_url));
+    let participants = Participants::new(products.clone(), delivery);
+    let (pool, doorbell) = (service.pool(), service.doorbell());
+    let reconciler = Reconciler::new(pool, doorbell, participants, config.reconcile_after)
+        .run(config.reconcile_every, service.shutdown());
     let api = Api {
         pool: service.pool(),
         doorbell: service.doorbell(),
         intake,
         watchers,
         stock_check: config.stock_check,
-        products: stock_check::StockCheck::new(config.products_url, config.live_check_timeout),
+        products: stock_check::StockCheck::new(products, config.live_check_timeout),
         coordination: config.coordination,
         deadline: config.deadline,
     };
@@ -88,6 +106,7 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
         .works("watches", lookout)
         .works("order deadlines", deadlines)
         .works("unsettled orders", unsettled)
+        .works("reconciler", reconciler)
         .run()
         .await
 }

@@ -9,10 +9,7 @@ use proto::{
         self, CheckAvailabilityRequest, StockLine, product_service_client::ProductServiceClient,
     },
 };
-use tonic::{
-    Code, Request, Status,
-    transport::{Channel, Uri},
-};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{catalogue::Product, error::Error};
 
@@ -26,10 +23,9 @@ pub struct StockCheck {
 }
 
 impl StockCheck {
-    /// Connects when it is first needed, and again when products comes back.
-    pub fn new(products: Uri, timeout: Duration) -> Self {
-        let channel = Channel::builder(products).connect_timeout(timeout).connect_lazy();
-        Self { client: ProductServiceClient::new(channel), timeout }
+    /// Over this connection.
+    pub fn new(products: Channel, timeout: Duration) -> Self {
+        Self { client: ProductServiceClient::new(products), timeout }
     }
 
     /// The wanted products that exist, as they are now. Errors: products could not be asked in time.

@@ -1,5 +1,7 @@
 //! Orders, their transitions and the replica of the catalogue in Postgres: functions on a connection, set-based.
 
+pub mod turns;
+
 use std::str::FromStr as _;
 
 use chassis::{cause::Coordination, policy::SaveError};

@@ -22,6 +22,9 @@ mod watching;
 mod batches;
 mod rebalance;
 
+mod reconciling;
+mod rows;
+
 mod operations;
 mod program;
 mod server;

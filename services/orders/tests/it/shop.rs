@@ -26,7 +26,7 @@ use proto::{
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
+use tonic::{Request, Status, transport::Channel};
 use uuid::Uuid;
 
 pub(crate) struct Shop {
@@ -60,7 +60,7 @@ impl Shop {
             intake,
             watchers,
             stock_check,
-            products: stock_check::StockCheck::new(products_url.parse().unwrap(), timeout),
+            products: stock_check::StockCheck::new(connected(products_url), timeout),
             coordination: Coordination::Choreography,
             deadline: Duration::from_secs(24 * 3600),
         };
@@ -220,6 +220,11 @@ impl Others {
         };
         self.0.event(Uuid::now_v7(), &event)
     }
+}
+
+/// A connection that is made when it is first needed.
+pub(crate) fn connected(url: &str) -> Channel {
+    Channel::from_shared(url.to_owned()).unwrap().connect_lazy()
 }
 
 pub(crate) fn won(units: i64) -> Money {
