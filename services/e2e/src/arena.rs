@@ -172,8 +172,8 @@ fn straight(url: &str) -> anyhow::Result<Channel> {
     Ok(endpoint.connect_lazy())
 }
 
-/// Tells the programs to go through the proxies; and the orchestrator to wait at most ten seconds until it asks again, so that
-/// a run of minutes does not end with waiting for it.
+/// Tells the programs to go through the proxies; the orchestrator to wait at most ten seconds until it asks again, so that a run
+/// of minutes does not end with waiting for it; and the reconciler to look within the run, at what only waits too.
 fn lead_through(stack: &Stack, proxies: &BTreeMap<Link, Proxy>) {
     let port = |link| proxies.get(&link).map(Proxy::port).unwrap_or_default();
     let database = |by: Part, role: &str, of: Part| {
@@ -191,6 +191,8 @@ fn lead_through(stack: &Stack, proxies: &BTreeMap<Link, Proxy>) {
     let sources = SERVICES.iter().map(source).collect::<Vec<_>>().join(",");
     stack.set_env(Part::Relay, "RELAY_SOURCES", sources);
     stack.set_env(Part::Orchestrator, "STEP_TIMEOUT_MAX", "10s");
+    stack.set_env(Part::Orders, "RECONCILE_EVERY", "5s");
+    stack.set_env(Part::Orders, "RECONCILE_AFTER", "20s");
 }
 
 fn port(url: &str) -> anyhow::Result<u16> {

@@ -23,6 +23,7 @@ mod injected;
 mod middle;
 mod outages;
 mod races;
+mod reconciler;
 mod sagas;
 mod shutdown;
 mod stock_check;
@@ -135,6 +136,8 @@ fn main() {
             "orders_settle_after_every_service_was_killed_in_turn",
             outages::kill_everything_in_turn,
         ),
+        stage.trial("an_order_settles_though_any_event_was_lost", reconciler::lost),
+        stage.trial("a_contradiction_is_counted_and_changes_nothing", reconciler::contradiction),
         stage.trial("the_trace_of_a_confirmed_order", traces::confirmed),
         stage.trial("the_trace_of_a_cancel_after_confirmation", traces::cancelled_after),
         stage.trial("the_traces_of_an_order_cancelled_while_pending", traces::cancelled_before),
@@ -223,6 +226,7 @@ fn orchestrated(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.orchestrated("two_replicas_share_the_sagas", sagas::two_replicas),
         stage.orchestrated("duplicates_of_everything_change_nothing", sagas::duplicates),
         stage.orchestrated("what_cannot_be_undone_is_left_to_a_person", sagas::parked),
+        stage.orchestrated("what_was_never_told_is_told_again", reconciler::never_told),
         stage.orchestrated("both_styles_end_the_same", styles::equal),
         stage.orchestrated("a_stop_during_load_loses_no_order", shutdown::under_load),
         stage.orchestrated("a_stop_ends_watches", shutdown::watches_end),
