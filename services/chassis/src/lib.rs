@@ -16,6 +16,7 @@ pub mod outbox;
 
 pub mod consumer;
 pub mod inbox;
+pub mod operations;
 pub mod parked;
 pub mod policy;
 pub mod progress;
@@ -44,7 +45,6 @@ mod health;
 mod logs;
 mod measuring;
 mod metrics;
-mod operations;
 mod running;
 mod switches;
 mod trace_context;

@@ -1,5 +1,7 @@
 //! The operator's view of a service: its trail, what is parked and the verbs for it, how far behind it is.
 
+pub mod validate;
+
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
@@ -21,6 +23,7 @@ use crate::{
     doorbell::Doorbell,
     envelope::Headers,
     inbox::{Inbox, InboxError},
+    operations::validate::Page,
     page_token, parked,
     parked::Parked,
     policy::{Book, Refused},
@@ -76,10 +79,8 @@ impl OperationsService for Operations {
         &self,
         request: Request<GetTrailRequest>,
     ) -> Result<Response<GetTrailResponse>, Status> {
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.get_ref().order_id);
-        violations.finish()?;
-        call::concerns(order_id.unwrap_or_default());
+        let order_id = validate::trail(request.get_ref())?;
+        call::concerns(order_id);
         let rows = sqlx::query(
             "select * from messaging.trail where correlation_id = $1 order by handled_at, event_id",
         )
@@ -100,22 +101,15 @@ impl OperationsService for Operations {
         request: Request<ListParkedRequest>,
     ) -> Result<Response<ListParkedResponse>, Status> {
         let request = request.into_inner();
-        let question = ListParkedRequest { key: request.key.clone(), ..Default::default() };
-        let mut violations = Violations::default();
-        let page_size = violations.page_size(request.page_size);
-        let after =
-            page_token::read(&question, &request.page_token, &mut violations).unwrap_or(0_i64);
-        violations.finish()?;
+        let Page { question, after, size } = validate::page(&request)?;
         let key = (!request.key.is_empty()).then_some(request.key.as_str());
         let mut conn = self.conn().await?;
-        let page = parked::page(&mut conn, self.service, key, after, page_size)
+        let page = parked::page(&mut conn, self.service, key, after, size)
             .await
             .map_err(|error| status::database(&error))?;
         let next_page_token = match page.last() {
-            Some(last) if page.len() as i64 == page_size => {
-                page_token::write(&question, last.parked_id)
-                    .map_err(|error| status::internal(&error))?
-            }
+            Some(last) if page.len() as i64 == size => page_token::write(&question, last.parked_id)
+                .map_err(|error| status::internal(&error))?,
             _ => String::new(),
         };
         let messages = page.into_iter().map(|parked| message(self.service, parked)).collect();
@@ -139,9 +133,7 @@ impl OperationsService for Operations {
     ) -> Result<Response<SkipParkedResponse>, Status> {
         let cause = call::cause(self.service, "SkipParked", &request);
         let request = request.into_inner();
-        let mut violations = Violations::default();
-        violations.text("reason", &request.reason, 1..=500);
-        violations.finish()?;
+        validate::skip(&request)?;
         let mut conn = self.conn().await?;
         let first = self.first_parked(&mut conn, &request.key).await?;
         let not_first = || {

@@ -8,15 +8,12 @@ use chassis::{
     idempotency::{self, Claim, Claimed},
     outbox, page_token,
     trail::{self, Entry, Kind, Outcome},
-    violations::Violations,
 };
-use chrono::{DateTime, Utc};
 use proto::delivery::v1::{
     BatchGetDeliveriesRequest, BatchGetDeliveriesResponse, CompleteDeliveryRequest,
-    CompleteDeliveryResponse, Delivery as View, DeliveryState, DispatchDeliveryRequest,
-    DispatchDeliveryResponse, FailDeliveryRequest, FailDeliveryResponse, GetDeliveryRequest,
-    GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
-    delivery_service_server::DeliveryService,
+    CompleteDeliveryResponse, Delivery as View, DispatchDeliveryRequest, DispatchDeliveryResponse,
+    FailDeliveryRequest, FailDeliveryResponse, GetDeliveryRequest, GetDeliveryResponse,
+    ListDeliveriesRequest, ListDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
@@ -26,12 +23,13 @@ use crate::{
     NAME,
     domain::{self, Call},
     error::Error,
-    events, store, wire,
+    events, store,
+    validate::{self, Page},
+    wire,
 };
 
 /// Nobody is named: the warehouse's request_ids share one space.
 const CALLER: &str = "";
-const MOST_AT_ONCE: usize = 100;
 
 /// Answers DeliveryService.
 #[derive(Clone, Debug)]
@@ -48,9 +46,7 @@ impl DeliveryService for Api {
         &self,
         request: Request<GetDeliveryRequest>,
     ) -> Result<Response<GetDeliveryResponse>, Status> {
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.get_ref().order_id).unwrap_or_default();
-        violations.finish()?;
+        let order_id = validate::get(request.get_ref())?;
         let delivery = Some(self.read(order_id).await?);
         Ok(Response::new(GetDeliveryResponse { delivery }))
     }
@@ -59,7 +55,7 @@ impl DeliveryService for Api {
         &self,
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
-        let page = Page::asked_for(request.get_ref())?;
+        let page = validate::page(request.get_ref())?;
         Ok(Response::new(self.list(page).await?))
     }
 
@@ -67,10 +63,7 @@ impl DeliveryService for Api {
         &self,
         request: Request<BatchGetDeliveriesRequest>,
     ) -> Result<Response<BatchGetDeliveriesResponse>, Status> {
-        let mut violations = Violations::default();
-        let order_ids =
-            violations.uuids("order_ids", &request.get_ref().order_ids, 1..=MOST_AT_ONCE);
-        violations.finish()?;
+        let order_ids = validate::batch(request.get_ref())?;
         let deliveries = self.read_all(&order_ids).await?;
         Ok(Response::new(BatchGetDeliveriesResponse { deliveries }))
     }
@@ -82,7 +75,7 @@ impl DeliveryService for Api {
         let cause = call::cause(NAME, "DispatchDelivery", &request);
         let mut content = request.into_inner();
         let request_id = std::mem::take(&mut content.request_id);
-        let order_id = check(&content.order_id, &request_id)?;
+        let order_id = validate::act(&content.order_id, &request_id)?;
         let claim =
             Claim::new(CALLER, &request_id, "DispatchDelivery", &content, &content.order_id);
         let delivery = Some(self.act(order_id, claim, &Call::Dispatch, cause).await?);
@@ -96,7 +89,7 @@ impl DeliveryService for Api {
         let cause = call::cause(NAME, "CompleteDelivery", &request);
         let mut content = request.into_inner();
         let request_id = std::mem::take(&mut content.request_id);
-        let order_id = check(&content.order_id, &request_id)?;
+        let order_id = validate::act(&content.order_id, &request_id)?;
         let claim =
             Claim::new(CALLER, &request_id, "CompleteDelivery", &content, &content.order_id);
         let delivery = Some(self.act(order_id, claim, &Call::Complete, cause).await?);
@@ -109,12 +102,8 @@ impl DeliveryService for Api {
     ) -> Result<Response<FailDeliveryResponse>, Status> {
         let cause = call::cause(NAME, "FailDelivery", &request);
         let mut content = request.into_inner();
+        let order_id = validate::fail(&content)?;
         let request_id = std::mem::take(&mut content.request_id);
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &content.order_id).unwrap_or_default();
-        violations.request_id(&request_id);
-        violations.text("reason", &content.reason, 0..=500);
-        violations.finish()?;
         let claim = Claim::new(CALLER, &request_id, "FailDelivery", &content, &content.order_id);
         let call = Call::Fail { reason: content.reason };
         let delivery = Some(self.act(order_id, claim, &call, cause).await?);
@@ -193,39 +182,5 @@ impl Api {
             deliveries: deliveries.iter().map(wire::delivery).collect(),
             next_page_token,
         })
-    }
-}
-
-fn check(order_id: &str, request_id: &str) -> Result<Uuid, Status> {
-    let mut violations = Violations::default();
-    let order_id = violations.uuid("order_id", order_id).unwrap_or_default();
-    violations.request_id(request_id);
-    violations.finish()?;
-    Ok(order_id)
-}
-
-/// A page of ListDeliveries, as it was asked for.
-struct Page {
-    question: ListDeliveriesRequest,
-    state: Option<&'static str>,
-    before: Option<(DateTime<Utc>, Uuid)>,
-    size: i64,
-}
-
-impl Page {
-    fn asked_for(request: &ListDeliveriesRequest) -> Result<Self, Status> {
-        let question =
-            ListDeliveriesRequest { state: request.state, ..ListDeliveriesRequest::default() };
-        let mut violations = Violations::default();
-        let size = violations.page_size(request.page_size);
-        let position: Option<(i64, Uuid)> =
-            page_token::read(&question, &request.page_token, &mut violations);
-        let before =
-            position.and_then(|(micros, id)| Some((DateTime::from_timestamp_micros(micros)?, id)));
-        let state = DeliveryState::try_from(request.state).map_err(|_| {
-            violations.add("state", "is not a state of a delivery");
-        });
-        violations.finish()?;
-        Ok(Self { question, state: state.ok().and_then(wire::filter), before, size })
     }
 }

@@ -13,6 +13,7 @@ pub mod book;
 pub mod error;
 pub mod events;
 pub mod store;
+pub mod validate;
 pub mod wire;
 
 use chassis::{

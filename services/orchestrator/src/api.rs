@@ -5,7 +5,6 @@ use std::pin::Pin;
 
 use chassis::{
     call,
-    cause::{Cause, Coordination},
     doorbell::Doorbell,
     outbox, page_token,
     policy::Book as _,
@@ -14,7 +13,7 @@ use chassis::{
     watch::{self, Watchers},
 };
 use proto::orchestrator::v1::{
-    Act, ForceCompensateRequest, ForceCompensateResponse, GetSagaRequest, GetSagaResponse,
+    ForceCompensateRequest, ForceCompensateResponse, GetSagaRequest, GetSagaResponse,
     ListSagasRequest, ListSagasResponse, MarkResolvedRequest, MarkResolvedResponse,
     RetryStepRequest, RetryStepResponse, Saga as View, SagaView, SkipStepRequest, SkipStepResponse,
     UnparkRequest, UnparkResponse, WatchSagaRequest, WatchSagaResponse,
@@ -31,9 +30,10 @@ use crate::{
     error::Error,
     filter,
     patience::Patience,
-    row::{Actor, Row},
+    row::Row,
     saga::{Change, Refusal},
     store,
+    validate::{self, Verb},
     watch::Seen,
     wire,
 };
@@ -59,17 +59,10 @@ impl SagaService for Api {
         &self,
         request: Request<GetSagaRequest>,
     ) -> Result<Response<GetSagaResponse>, Status> {
-        let request = request.into_inner();
-        let mut violations = Violations::default();
-        let saga_id = violations.uuid("saga_id", &request.saga_id).unwrap_or_default();
-        let view = SagaView::try_from(request.view);
-        if view.is_err() {
-            violations.add("view", "is not a known view");
-        }
-        violations.finish()?;
+        let (saga_id, view) = validate::get(request.get_ref())?;
         let row = self.read(saga_id).await?;
         let mut saga = wire::saga(&row);
-        if view == Ok(SagaView::Full) {
+        if view == SagaView::Full {
             saga.history = self.history(saga_id, row.version).await?;
         }
         Ok(Response::new(GetSagaResponse { saga: Some(saga) }))
@@ -88,13 +81,8 @@ impl SagaService for Api {
         &self,
         request: Request<WatchSagaRequest>,
     ) -> Result<Response<Self::WatchSagaStream>, Status> {
-        let WatchSagaRequest { saga_id, after_version } = request.into_inner();
-        let mut violations = Violations::default();
-        let saga_id = violations.uuid("saga_id", &saga_id).unwrap_or_default();
-        if after_version < 0 {
-            violations.add("after_version", "must not be negative");
-        }
-        violations.finish()?;
+        let saga_id = validate::watch(request.get_ref())?;
+        let after_version = request.get_ref().after_version;
         let row = self.read(saga_id).await?;
         let mut violations = Violations::default();
         if after_version > row.version {
@@ -231,29 +219,5 @@ impl Api {
         tx.commit().await?;
         self.doorbell.ring();
         book.find(saga_id).map(wire::saga).ok_or(Error::NotFound(saga_id))
-    }
-}
-
-/// A verb as it was asked for.
-struct Verb {
-    saga_id: Uuid,
-    actor: Actor,
-    expected_version: i64,
-    cause: Cause,
-}
-
-impl Verb {
-    fn check(saga_id: &str, act: Option<Act>, cause: Cause) -> Result<Self, Status> {
-        let mut violations = Violations::default();
-        let saga_id = violations.uuid("saga_id", saga_id).unwrap_or_default();
-        let Act { actor, reason, expected_version } = act.unwrap_or_default();
-        violations.text("act.actor", &actor, 1..=128);
-        violations.text("act.reason", &reason, 1..=500);
-        if expected_version < 1 {
-            violations.add("act.expected_version", "must be the version that you have seen");
-        }
-        violations.finish()?;
-        let cause = cause.of_order(saga_id, Coordination::Orchestration);
-        Ok(Self { saga_id, actor: Actor { name: actor, reason }, expected_version, cause })
     }
 }

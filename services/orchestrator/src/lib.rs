@@ -17,6 +17,7 @@ pub mod policies;
 pub mod retries;
 pub mod row;
 pub mod store;
+pub mod validate;
 pub mod watch;
 pub mod wire;
 

@@ -36,6 +36,7 @@ use crate::{
     placement::Placement,
     stock_check::StockCheck,
     store,
+    validate::{self, Page},
     watch::Seen,
     wire,
 };
@@ -84,11 +85,8 @@ impl OrderService for Api {
     ) -> Result<Response<CancelOrderResponse>, Status> {
         let cause = call::cause("orders", "CancelOrder", &request);
         let request = request.into_inner();
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.order_id);
-        violations.request_id(&request.request_id);
-        violations.finish()?;
-        let order = self.cancel(order_id.unwrap_or_default(), &request, cause).await?;
+        let order_id = validate::cancel(&request)?;
+        let order = self.cancel(order_id, &request, cause).await?;
         Ok(Response::new(CancelOrderResponse { order: Some(wire::order(&order)) }))
     }
 
@@ -96,15 +94,8 @@ impl OrderService for Api {
         &self,
         request: Request<GetOrderRequest>,
     ) -> Result<Response<GetOrderResponse>, Status> {
-        let request = request.into_inner();
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.order_id).unwrap_or_default();
-        let view = OrderView::try_from(request.view);
-        if view.is_err() {
-            violations.add("view", "is not a known view");
-        }
-        violations.finish()?;
-        let order = self.read(order_id, view == Ok(OrderView::Full)).await?;
+        let (order_id, view) = validate::get(request.get_ref())?;
+        let order = self.read(order_id, view == OrderView::Full).await?;
         Ok(Response::new(GetOrderResponse { order: Some(order) }))
     }
 
@@ -137,12 +128,7 @@ impl OrderService for Api {
         request: Request<WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         let request = request.into_inner();
-        let mut violations = Violations::default();
-        let order_id = violations.uuid("order_id", &request.order_id).unwrap_or_default();
-        if request.after_revision < 0 {
-            violations.add("after_revision", "must not be negative");
-        }
-        violations.finish()?;
+        let order_id = validate::watch(&request)?;
         let mut order = self.read(order_id, false).await?;
         let mut violations = Violations::default();
         if request.after_revision > order.revision {
@@ -164,22 +150,16 @@ impl OrderService for Api {
         &self,
         request: Request<ListProductReplicasRequest>,
     ) -> Result<Response<ListProductReplicasResponse>, Status> {
-        let request = request.into_inner();
-        let question = ListProductReplicasRequest::default();
-        let mut violations = Violations::default();
-        let page_size = violations.page_size(request.page_size);
-        let after: String =
-            page_token::read(&question, &request.page_token, &mut violations).unwrap_or_default();
-        violations.finish()?;
+        let Page { size, after } = validate::replicas(request.get_ref())?;
         let products = async {
             let mut conn = self.pool.acquire().await?;
-            catalogue::page(&mut conn, &after, page_size + 1).await
+            catalogue::page(&mut conn, &after, size + 1).await
         };
         let mut products = products.await.map_err(Error::from)?;
-        let more = products.len() as i64 > page_size;
-        products.truncate(usize::try_from(page_size).unwrap_or(usize::MAX));
+        let more = products.len() as i64 > size;
+        products.truncate(usize::try_from(size).unwrap_or(usize::MAX));
         let next_page_token = match products.last() {
-            Some(last) if more => page_token::write(&question, &last.product_id)
+            Some(last) if more => page_token::write(&validate::question(), &last.product_id)
                 .map_err(|error| Error::Encode(Box::new(error)))?,
             _ => String::new(),
         };

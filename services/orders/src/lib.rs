@@ -22,6 +22,7 @@ pub mod remedy;
 pub mod repetition;
 pub mod stock_check;
 pub mod store;
+pub mod validate;
 pub mod watch;
 pub mod wire;
 
