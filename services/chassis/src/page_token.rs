@@ -1,18 +1,19 @@
 //! Opaque page tokens: where the next page starts, bound to the question they belong to, so that a token of another
-//! question is refused instead of answering nonsense.
+//! question, or one that was changed on its way, is refused instead of answering nonsense.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 
 use crate::violations::Violations;
 
 #[derive(Serialize, Deserialize)]
-struct Token<P> {
-    /// The first bytes of the question's SHA-256.
-    question: [u8; 8],
-    position: P,
+struct Token {
+    /// The first bytes of the SHA-256 of question and position. Whoever wants can make one: it guards against mistakes only.
+    digest: [u8; 8],
+    position: Box<RawValue>,
 }
 
 /// Writes a token. `question` is the request without page_size and page_token.
@@ -20,7 +21,8 @@ pub fn write<P: Serialize>(
     question: &impl Message,
     position: P,
 ) -> Result<String, serde_json::Error> {
-    let token = Token { question: digest(question), position };
+    let position = to_raw_value(&position)?;
+    let token = Token { digest: digest(question, &position), position };
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token)?))
 }
 
@@ -36,17 +38,19 @@ pub fn read<P: DeserializeOwned>(
     let position = URL_SAFE_NO_PAD
         .decode(token)
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<Token<P>>(&bytes).ok())
-        .filter(|token| token.question == digest(question))
-        .map(|token| token.position);
+        .and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok())
+        .filter(|token| token.digest == digest(question, &token.position))
+        .and_then(|token| serde_json::from_str(token.position.get()).ok());
     if position.is_none() {
         violations.add("page_token", "is not a token of this question; start over without it");
     }
     position
 }
 
-fn digest(question: &impl Message) -> [u8; 8] {
-    let hash = Sha256::digest(question.encode_to_vec());
+fn digest(question: &impl Message, position: &RawValue) -> [u8; 8] {
+    let mut hashed = question.encode_length_delimited_to_vec();
+    hashed.extend_from_slice(position.get().as_bytes());
+    let hash = Sha256::digest(hashed);
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     first
@@ -67,6 +71,17 @@ mod tests {
         assert_eq!(read(&question, &token, &mut violations), Some(42));
         assert!(violations.is_empty());
         assert_eq!(read::<i32>(&ListOrdersRequest::default(), &token, &mut violations), None);
+        assert!(!violations.is_empty());
+    }
+
+    #[test]
+    fn a_token_that_was_changed_is_refused() {
+        let question = ListOrdersRequest::default();
+        let token = write(&question, 42).unwrap();
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).unwrap()).unwrap();
+        let changed = URL_SAFE_NO_PAD.encode(text.replace("42", "43"));
+        let mut violations = Violations::default();
+        assert_eq!(read::<i32>(&question, &changed, &mut violations), None);
         assert!(!violations.is_empty());
     }
 
