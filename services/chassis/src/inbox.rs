@@ -2,6 +2,7 @@
 //! the key of a message that cannot be handled while all other keys flow on.
 
 mod redriving;
+mod rehearsal;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 
-use prost::Name as _;
 use proto::event::Event;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -132,6 +131,15 @@ pub trait Policy<B: Book>: Send + Sync + 'static {
     fn react(&self, event: &Self::Event, book: &mut B, cause: &Cause) -> Result<Reaction, Refused>;
 }
 
+/// An event or a command out of its payload. Errors: it is not one, in words for the operator.
+pub fn decode<E: Event>(content_type: ContentType, payload: &[u8]) -> Result<E, Refused> {
+    let event = match content_type {
+        ContentType::Json => serde_json::from_slice(payload).map_err(|error| error.to_string()),
+        ContentType::Protobuf => E::decode(payload).map_err(|error| error.to_string()),
+    };
+    event.map_err(|error| Refused(format!("the payload is not a {}: {error}", E::full_name())))
+}
+
 /// A policy whose event type is forgotten, so that a table can hold them all.
 pub(crate) trait Handler<B: Book>: Send + Sync {
     fn decode(
@@ -159,16 +167,7 @@ impl<B: Book, P: Policy<B>> Handler<B> for P {
         content_type: ContentType,
         payload: &[u8],
     ) -> Result<Box<dyn Decoded<B> + '_>, Refused> {
-        let event = match content_type {
-            ContentType::Json => serde_json::from_slice(payload).map_err(|error| error.to_string()),
-            ContentType::Protobuf => {
-                <P::Event as prost::Message>::decode(payload).map_err(|error| error.to_string())
-            }
-        };
-        let event = event.map_err(|error| {
-            Refused(format!("the payload is not a {}: {error}", P::Event::full_name()))
-        })?;
-        Ok(Box::new(Bound { policy: self, event }))
+        Ok(Box::new(Bound { policy: self, event: decode::<P::Event>(content_type, payload)? }))
     }
 }
 

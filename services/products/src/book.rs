@@ -42,7 +42,7 @@ pub struct Row {
 }
 
 /// The locked rows, as the batch has left them so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Book {
     rows: BTreeMap<Uuid, Row>,
     shelf: Shelf,
