@@ -120,10 +120,11 @@ impl OperationsService for Operations {
         &self,
         request: Request<RetryParkedRequest>,
     ) -> Result<Response<RetryParkedResponse>, Status> {
-        let key = request.into_inner().key;
+        let request = request.into_inner();
+        let key = validate::retry(&request)?;
         let mut conn = self.conn().await?;
-        self.first_parked(&mut conn, &key).await?;
-        let handled = self.redrive(&mut conn, &key).await?;
+        self.first_parked(&mut conn, key).await?;
+        let handled = self.redrive(&mut conn, key).await?;
         Ok(Response::new(RetryParkedResponse { handled }))
     }
 
@@ -133,18 +134,18 @@ impl OperationsService for Operations {
     ) -> Result<Response<SkipParkedResponse>, Status> {
         let cause = call::cause(self.service, "SkipParked", &request);
         let request = request.into_inner();
-        validate::skip(&request)?;
+        let key = validate::skip(&request)?;
         let mut conn = self.conn().await?;
-        let first = self.first_parked(&mut conn, &request.key).await?;
+        let first = self.first_parked(&mut conn, key).await?;
         let not_first = || {
             let why = format!("{} is not the first parked message of this key", request.parked_id);
-            status::precondition("NOT_FIRST", &request.key, &why)
+            status::precondition("NOT_FIRST", key, &why)
         };
         if first.parked_id != request.parked_id {
             return Err(not_first());
         }
         tracing::warn!(
-            key = request.key,
+            key,
             parked_id = first.parked_id,
             reason = request.reason,
             "skipped a message"
@@ -157,7 +158,7 @@ impl OperationsService for Operations {
         {
             return Err(not_first());
         }
-        let handled = self.redrive(&mut conn, &request.key).await?;
+        let handled = self.redrive(&mut conn, key).await?;
         Ok(Response::new(SkipParkedResponse { handled }))
     }
 

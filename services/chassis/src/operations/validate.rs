@@ -1,6 +1,8 @@
 //! From an operator's request to checked values, before anything is read or written.
 
-use proto::operations::v1::{GetTrailRequest, ListParkedRequest, SkipParkedRequest};
+use proto::operations::v1::{
+    GetTrailRequest, ListParkedRequest, RetryParkedRequest, SkipParkedRequest,
+};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -29,15 +31,33 @@ pub fn trail(request: &GetTrailRequest) -> Result<Uuid, Status> {
 pub fn page(request: &ListParkedRequest) -> Result<Page, Status> {
     let question = ListParkedRequest { key: request.key.clone(), ..Default::default() };
     let mut violations = Violations::default();
+    check_key(&request.key, &mut violations);
     let size = violations.page_size(request.page_size);
     let after = page_token::read(&question, &request.page_token, &mut violations);
     violations.finish()?;
     Ok(Page { question, after: after.unwrap_or_default(), size })
 }
 
-/// That the first message of a key may be given up.
-pub fn skip(request: &SkipParkedRequest) -> Result<(), Status> {
+/// The key to be taken up again.
+pub fn retry(request: &RetryParkedRequest) -> Result<&str, Status> {
     let mut violations = Violations::default();
+    check_key(&request.key, &mut violations);
+    violations.finish()?;
+    Ok(&request.key)
+}
+
+/// The key whose first message is given up.
+pub fn skip(request: &SkipParkedRequest) -> Result<&str, Status> {
+    let mut violations = Violations::default();
+    check_key(&request.key, &mut violations);
     violations.text("reason", &request.reason, 1..=500);
-    violations.finish()
+    violations.finish()?;
+    Ok(&request.key)
+}
+
+/// Any text, as Kafka's keys are, but no NUL: nothing is parked under one, and Postgres cannot even look.
+fn check_key(key: &str, violations: &mut Violations) {
+    if key.contains('\0') {
+        violations.add("key", "must not have a NUL");
+    }
 }

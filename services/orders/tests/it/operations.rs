@@ -128,9 +128,11 @@ async fn keys_that_cannot_be_are_the_callers_fault() {
     let mut operations = operations(&program).await;
     let key = "a\0b".to_owned();
     let list = ListParkedRequest { key: key.clone(), ..Default::default() };
-    assert_eq!(operations.list_parked(list).await.unwrap_err().code(), Code::InvalidArgument);
-    let retry = RetryParkedRequest { key };
-    assert_eq!(operations.retry_parked(retry).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(named(&operations.list_parked(list).await.unwrap_err()), ["key"]);
+    let retry = RetryParkedRequest { key: key.clone() };
+    assert_eq!(named(&operations.retry_parked(retry).await.unwrap_err()), ["key"]);
+    let skip = SkipParkedRequest { key, parked_id: 1, reason: String::new() };
+    assert_eq!(named(&operations.skip_parked(skip).await.unwrap_err()), ["key", "reason"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
