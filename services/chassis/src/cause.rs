@@ -85,9 +85,9 @@ impl CausalPath {
     pub fn then(&self, service: &str, name: &str, id: Uuid) -> Self {
         let forgotten = (self.0.len() + 1).saturating_sub(LONGEST_PATH);
         let mut steps = self.0[forgotten..].to_vec();
-        // A foreign source may be a whole URI; what follows from its event must still be readable.
-        let service = service.replace(['/', ','], "-");
-        steps.push(Step { service, name: name.to_owned(), id });
+        // A foreign source may be a whole URI, and so may a type; what follows from its event must still be readable.
+        let [service, name] = [service, name].map(|text| text.replace(['/', ','], "-"));
+        steps.push(Step { service, name, id });
         Self(steps)
     }
 }
@@ -255,6 +255,13 @@ mod tests {
         let path = path.then("orders", "OrderPlaced", Uuid::now_v7());
         assert_eq!(path.to_string().parse(), Ok(path));
         assert_eq!(String::new().parse(), Ok(CausalPath::default()));
+    }
+
+    #[test]
+    fn a_path_survives_whatever_sources_and_types_are_called() {
+        let id = Uuid::now_v7();
+        let path = CausalPath::default().then("https://example.org/a,b", "v1/changed,twice", id);
+        assert_eq!(path.to_string().parse(), Ok(path));
     }
 
     #[test]
