@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up demo events test verify pictures bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
+.PHONY: help up demo events test verify pictures fuzz bench bench-relay check check-rust check-deny check-proto check-alerts reset clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETTLE := $(TARGET)/debug/settle
@@ -54,6 +54,10 @@ pictures: ## Draw the pictures of the storefront's documentation anew
 	@deploy/setup cc postgres java mvn chromedriver
 	cargo build --locked --workspace --bins
 	SETTLE_PICTURES=$(CURDIR)/services/storefront/docs $(SETTLE) infra -- cargo test --locked -p e2e --test e2e -- a_browser_draws
+
+fuzz: ## Feed every decoder what nobody sends, a minute each or FUZZ_SECONDS; what breaks one is kept
+	@deploy/setup cc
+	@services/fuzz/run
 
 bench: ## Orders settled per second on this machine, without tracing and with all of it, from a release build
 	@deploy/setup cc postgres java mvn
