@@ -15,7 +15,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers as _},
 };
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     inbox::{Inbox, InboxError, Record, Report},
     policy::Book,
     progress::Progress,
+    switches::Switch,
 };
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -104,13 +105,10 @@ impl<B: Book> Consumer<B> {
         })
     }
 
-    /// Repeats [`Consumer::step`] until told to stop, then tells Kafka the last offsets. While `on` is false nothing is
+    /// Repeats [`Consumer::step`] until told to stop, then tells Kafka the last offsets. While `on` is off nothing is
     /// consumed.
-    pub async fn run(
-        mut self,
-        mut on: watch::Receiver<bool>,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
+    pub async fn run(mut self, on: Switch, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut on = on.follow();
         let mut pause = SHORTEST_PAUSE;
         let ended = loop {
             let consuming = *on.borrow_and_update();

@@ -24,6 +24,7 @@ pub mod trail;
 
 pub mod page_token;
 pub mod status;
+pub mod switches;
 pub mod violations;
 pub mod watch;
 pub mod wire;
@@ -46,5 +47,4 @@ mod logs;
 mod measuring;
 mod metrics;
 mod running;
-mod switches;
 mod trace_context;

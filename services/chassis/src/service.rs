@@ -29,7 +29,7 @@ use crate::{
     policy::Book,
     progress::Progress,
     running::{Signals, Task, forever, listen},
-    switches::Switches,
+    switches::{Switch, Switches},
     telemetry::Telemetry,
 };
 
@@ -150,7 +150,7 @@ impl Service {
     }
 
     /// A demonstration switch as it is set now; it cannot be turned without `--demo`.
-    pub fn switch(&mut self, name: &'static str, on: bool) -> watch::Receiver<bool> {
+    pub fn switch(&mut self, name: &'static str, on: bool) -> Switch {
         self.switches.add(name, on)
     }
 

@@ -4,9 +4,9 @@
 use chassis::{
     cause::{Cause, Coordination},
     policy::{Policy, Reaction, Refused},
+    switches::Switch,
 };
 use proto::delivery::v1;
-use tokio::sync::watch;
 
 use crate::{
     book::Book,
@@ -24,7 +24,7 @@ pub struct StartDelivery {
     /// Where no carrier delivers to.
     pub carriers: Carriers,
     /// For demonstrations: while it is on, no carrier delivers anywhere.
-    pub refuse: watch::Receiver<bool>,
+    pub refuse: Switch,
 }
 
 impl Policy<Book> for StartDelivery {
@@ -41,7 +41,7 @@ impl Policy<Book> for StartDelivery {
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
         let parcel = wire::commanded(command)?;
-        let carrier = !*self.refuse.borrow() && self.carriers.reach(&parcel.address);
+        let carrier = !self.refuse.is_on() && self.carriers.reach(&parcel.address);
         let heard = Heard::StartDelivery { carrier };
         obey(book, &command.order_id, heard, Some(parcel), cause)
     }

@@ -19,10 +19,10 @@ pub mod wire;
 use chassis::{
     inbox::Inbox,
     service::{LARGEST_MESSAGE, Service},
+    switches::Switch,
 };
 use proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
 use sqlx::migrate::Migrator;
-use tokio::sync::watch;
 use tonic::codec::CompressionEncoding::Gzip;
 
 use crate::{book::Book, domain::Carriers};
@@ -47,7 +47,7 @@ pub async fn start(config: config::Config) -> anyhow::Result<()> {
 }
 
 /// Every event delivery reacts to, and every command it obeys; while `refuse` is on, no carrier takes anything.
-pub fn inbox(carriers: Carriers, refuse: watch::Receiver<bool>) -> Inbox<Book> {
+pub fn inbox(carriers: Carriers, refuse: Switch) -> Inbox<Book> {
     Inbox::new(NAME)
         .on(policies::OpenDelivery { carriers: carriers.clone(), refuse: refuse.clone() })
         .on(policies::ReadyDelivery)

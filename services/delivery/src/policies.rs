@@ -3,10 +3,10 @@
 use chassis::{
     cause::{Cause, Coordination},
     policy::{Policy, Reaction, Refused},
+    switches::Switch,
     trail::Outcome,
 };
 use proto::orders::v1::{OrderCancelRequested, OrderCancelled, OrderConfirmed, OrderPlaced};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct OpenDelivery {
     /// Where no carrier delivers to.
     pub carriers: Carriers,
     /// For demonstrations: while it is on, no carrier delivers anywhere.
-    pub refuse: watch::Receiver<bool>,
+    pub refuse: Switch,
 }
 
 impl Policy<Book> for OpenDelivery {
@@ -42,7 +42,7 @@ impl Policy<Book> for OpenDelivery {
         cause: &Cause,
     ) -> Result<Reaction, Refused> {
         let parcel = wire::parcel(event)?;
-        let carrier = !*self.refuse.borrow() && self.carriers.reach(&parcel.address);
+        let carrier = !self.refuse.is_on() && self.carriers.reach(&parcel.address);
         let heard = Heard::OrderPlaced { carrier };
         react(book, &event.order_id, heard, Some(parcel), cause)
     }

@@ -9,6 +9,7 @@ use chassis::{
     inbox::{Inbox, Record},
     outbox::Outgoing,
     policy::{Book, Refused, decode},
+    switches::Switch,
     trail::Outcome,
 };
 use chrono::DateTime;
@@ -80,7 +81,7 @@ pub fn check(input: &[u8]) {
         return;
     }
     let record = record(&name(), content_type, flags & ORCHESTRATED != 0, payload);
-    let refuse = tokio::sync::watch::channel(false).1;
+    let refuse = Switch::new(false);
     let (first, longest) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(60));
     heard(&orders::inbox(), &record);
     heard(&products::inbox(), &record);

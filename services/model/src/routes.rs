@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use chassis::cause::Coordination;
+use chassis::{cause::Coordination, switches::Switch};
 use orchestrator::patience::Patience;
-use tokio::sync::watch;
 
 use crate::message::Body;
 
@@ -30,8 +29,7 @@ impl Routes {
     pub fn of_production() -> Self {
         let patience = Patience { first: Duration::ZERO, longest: Duration::ZERO, attempts: 1 };
         let (orders, products) = (orders::inbox(), products::inbox());
-        let (_switch, refuse) = watch::channel(false);
-        let delivery = delivery::inbox(delivery::domain::Carriers::default(), refuse);
+        let delivery = delivery::inbox(delivery::domain::Carriers::default(), Switch::new(false));
         let orchestrator = orchestrator::inbox(patience);
         let hears = |event_type: &str| {
             let all = [

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{consumer::Consumer, doorbell::Doorbell, inbox::Record, progress::Progress};
+use chassis::{
+    consumer::Consumer, doorbell::Doorbell, inbox::Record, progress::Progress, switches::Switch,
+};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -12,10 +14,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use sqlx::{Connection as _, PgConnection};
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -175,8 +174,7 @@ struct Running {
 impl Running {
     fn start(consumer: Consumer<Pages>, tasks: &tokio_util::task::TaskTracker) -> Self {
         let stop = CancellationToken::new();
-        let (_, on) = watch::channel(true);
-        let task = tasks.spawn(consumer.run(on, stop.clone()));
+        let task = tasks.spawn(consumer.run(Switch::new(true), stop.clone()));
         Self { stop, task }
     }
 
@@ -301,18 +299,18 @@ async fn a_consumer_that_is_switched_off_in_the_middle_of_a_batch_holds_no_locks
     sqlx::query(lock).execute(&mut *tx).await.unwrap();
     let second = diary.sender.event(a, &Letter::<6>::new(a, "a2"));
     send_all(vec![second]).await;
-    let (switch, on) = watch::channel(true);
+    let switch = Switch::new(true);
     let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
-    let running = tasks.spawn(consumer(&diary, &group, 100).run(on, stop.clone()));
+    let running = tasks.spawn(consumer(&diary, &group, 100).run(switch.clone(), stop.clone()));
     diary.somebody_waits().await;
-    switch.send_replace(false);
+    switch.turn(false);
     tx.rollback().await.unwrap();
     // Others can have the row while it is off.
     for _ in 0..20 {
         in_time(sqlx::query(lock).execute(&mut conn)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    switch.send_replace(true);
+    switch.turn(true);
     eventually(&diary, "select coalesce(sum(array_length(heard, 1)), 0) = 2 from pages").await;
     stop.cancel();
     in_time(running).await.unwrap().unwrap();
@@ -324,10 +322,10 @@ async fn a_consumer_that_is_switched_off_does_not_poll_and_its_age_says_so() {
     let group = new_group("test.chassis.polls").await;
     let diary = Diary::on_topic::<8>().await;
     let progress = Progress::default();
-    let (switch, on) = watch::channel(false);
+    let switch = Switch::new(false);
     let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
     let consumer = consumer_with(&diary, &group, 100, progress.clone());
-    let running = tasks.spawn(consumer.run(on, stop.clone()));
+    let running = tasks.spawn(consumer.run(switch.clone(), stop.clone()));
     let age = async |is_so: fn(Duration) -> bool| {
         in_time(async {
             while !is_so(progress.since_poll()) {
@@ -339,9 +337,9 @@ async fn a_consumer_that_is_switched_off_does_not_poll_and_its_age_says_so() {
     // librdkafka speaks every second to whoever polls.
     for _ in 0..2 {
         age(|age| age > Duration::from_secs(3)).await;
-        switch.send_replace(true);
+        switch.turn(true);
         age(|age| age < Duration::from_secs(1)).await;
-        switch.send_replace(false);
+        switch.turn(false);
     }
     stop.cancel();
     in_time(running).await.unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chassis::{consumer::Consumer, doorbell::Doorbell, progress::Progress};
+use chassis::{consumer::Consumer, doorbell::Doorbell, progress::Progress, switches::Switch};
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
@@ -10,7 +10,6 @@ use rdkafka::{
     producer::FutureProducer,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,8 +35,8 @@ async fn a_consumer_that_kafka_has_fenced_ends_with_an_error() {
     let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID; 3];
     broker.request_errors(RDKafkaApiKey::Heartbeat, &fenced);
     let consumer = consumer_of(&diary, &broker.bootstrap_servers());
-    let (_on, switch) = watch::channel(true);
-    let ended = in_time(consumer.run(switch, CancellationToken::new())).await.unwrap_err();
+    let ended =
+        in_time(consumer.run(Switch::new(true), CancellationToken::new())).await.unwrap_err();
     assert_eq!(ended.to_string(), "Kafka has closed this consumer for good");
     let cause = ended.downcast_ref::<KafkaError>();
     assert!(matches!(cause, Some(KafkaError::MessageConsumptionFatal(_))), "{ended:?}");

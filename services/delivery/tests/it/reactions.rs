@@ -52,10 +52,10 @@ async fn an_address_without_a_carrier_fails_and_the_cancellation_that_follows_is
 #[tokio::test]
 async fn while_deliveries_are_refused_every_order_fails_and_later_ones_do_not() {
     let mut shop = Shop::open().await;
-    shop.refuse.send_replace(true);
+    shop.refuse.turn(true);
     let refused = shop.started().await;
     assert_eq!(shop.told(refused).await, ["DeliveryFailed"]);
-    shop.refuse.send_replace(false);
+    shop.refuse.turn(false);
     let taken = shop.started().await;
     assert_eq!(shop.told(taken).await, ["DeliveryStarted"]);
 }

@@ -6,6 +6,7 @@ use chassis::{
     doorbell::Doorbell,
     envelope::{Envelope, Headers},
     inbox::{Inbox, Record, Report},
+    switches::Switch,
     telemetry::TraceContext,
     testing::{Database, Sender},
 };
@@ -21,14 +22,13 @@ use proto::{
         OrderPlaced,
     },
 };
-use tokio::sync::watch;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
 pub(crate) struct Shop {
     pub(crate) db: Database,
     pub(crate) inbox: Inbox<Book>,
-    pub(crate) refuse: watch::Sender<bool>,
+    pub(crate) refuse: Switch,
     pub(crate) orders: Orders,
 }
 
@@ -36,8 +36,8 @@ impl Shop {
     pub(crate) async fn open() -> Self {
         let db = Database::create(&delivery::MIGRATIONS).await;
         let carriers = Carriers { none_to: vec!["Atlantis".to_owned()] };
-        let refuse = watch::Sender::new(false);
-        let inbox = delivery::inbox(carriers, refuse.subscribe());
+        let refuse = Switch::new(false);
+        let inbox = delivery::inbox(carriers, refuse.clone());
         Self { db, inbox, refuse, orders: Orders(Sender::new("orders")) }
     }
 
