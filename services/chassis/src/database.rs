@@ -13,12 +13,14 @@ static MESSAGING: Migrator = sqlx::migrate!("../../migrations/messaging");
 
 /// How every connection of a service is opened. A plan that Postgres keeps from the time when a table was empty reads the
 /// whole of it for ever, so each statement is planned for its own values; and our statements all have an index to go by,
-/// whatever the statistics of a young table say.
+/// whatever the statistics of a young table say. Where one has to read a small table whole, its cost is beyond all bounds
+/// then, and Postgres would compile it for a second or more each time.
 pub(crate) fn options(database: &PgConnectOptions, application: &str) -> PgConnectOptions {
-    database
-        .clone()
-        .application_name(application)
-        .options([("plan_cache_mode", "force_custom_plan"), ("enable_seqscan", "off")])
+    database.clone().application_name(application).options([
+        ("plan_cache_mode", "force_custom_plan"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+    ])
 }
 
 /// Connects, waiting up to `wait` for the database to come up, and brings both sets of tables up to date.
