@@ -102,19 +102,14 @@ impl Shop {
     /// The catalogue as products has it.
     pub(crate) async fn catalogue(&self, trace: &TraceContext) -> Result<Vec<Product>, Status> {
         const METHOD: &str = "shop.products.v1.ProductService/ListProducts";
-        let (mut all, mut page_token) = (Vec::new(), String::new());
-        for _ in 0..MOST_PAGES {
+        all_pages(|page_token| async move {
             let question = ListProductsRequest { page_size: 1000, page_token };
             let mut client = self.products.clone();
             let send = |request| async move { client.list_products(request).await };
             let page = self.call(trace, METHOD, question, send).await?;
-            all.extend(page.products);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        Ok(all)
+            Ok((page.products, page.next_page_token))
+        })
+        .await
     }
 
     /// The catalogue as orders knows it.
@@ -123,19 +118,14 @@ impl Shop {
         trace: &TraceContext,
     ) -> Result<Vec<ProductReplica>, Status> {
         const METHOD: &str = "shop.orders.v1.OrderService/ListProductReplicas";
-        let (mut all, mut page_token) = (Vec::new(), String::new());
-        for _ in 0..MOST_PAGES {
+        all_pages(|page_token| async move {
             let question = ListProductReplicasRequest { page_size: 1000, page_token };
             let mut client = self.orders.clone();
             let send = |request| async move { client.list_product_replicas(request).await };
             let page = self.call(trace, METHOD, question, send).await?;
-            all.extend(page.products);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        Ok(all)
+            Ok((page.products, page.next_page_token))
+        })
+        .await
     }
 
     pub(crate) async fn place(
@@ -242,6 +232,43 @@ impl Shop {
     }
 }
 
+/// What is listed page by page: `page` asks for the page of a token, and answers what is on it and the token of the next.
+async fn all_pages<T, F>(page: impl Fn(String) -> F) -> Result<Vec<T>, Status>
+where
+    F: Future<Output = Result<(Vec<T>, String), Status>>,
+{
+    let (mut all, mut page_token) = (Vec::new(), String::new());
+    for _ in 0..MOST_PAGES {
+        let (listed, next) = page(page_token).await?;
+        all.extend(listed);
+        if next.is_empty() {
+            break;
+        }
+        page_token = next;
+    }
+    Ok(all)
+}
+
 fn answered<T>(answer: Option<T>) -> Result<T, Status> {
     answer.ok_or_else(|| Status::data_loss("the answer holds nothing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_are_read_to_the_last_one_or_until_there_are_too_many() {
+        let listed = async |last: usize| {
+            let pages = all_pages(|token| async move {
+                let number = token.parse::<usize>().unwrap_or(1);
+                let next = if number == last { String::new() } else { (number + 1).to_string() };
+                Ok((vec![number], next))
+            });
+            pages.await.unwrap()
+        };
+        assert_eq!(listed(1).await, [1]);
+        assert_eq!(listed(2).await, [1, 2]);
+        assert_eq!(listed(99).await.len(), MOST_PAGES);
+    }
 }
