@@ -172,7 +172,7 @@ fn main() {
         stage.trial("a_stop_ends_watches_so_that_they_can_be_resumed", shutdown::watches_end),
     ];
     trials.extend(orchestrated(&stage));
-    trials.extend(in_a_browser(&stage));
+    trials.extend(storefront::trials(&stage));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(shop)) = stage.shop.get() {
         stage.runtime.block_on(shop.close());
@@ -230,32 +230,5 @@ fn orchestrated(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.orchestrated("both_styles_end_the_same", styles::equal),
         stage.orchestrated("a_stop_during_load_loses_no_order", shutdown::under_load),
         stage.orchestrated("a_stop_ends_watches", shutdown::watches_end),
-    ]
-}
-
-/// What a person sees.
-fn in_a_browser(stage: &Arc<Stage>) -> Vec<Trial> {
-    vec![
-        stage.trial(
-            "a_browser_sees_an_order_pending_and_then_confirmed_without_reloading",
-            storefront::pending_then_confirmed,
-        ),
-        stage.trial("a_browser_sees_its_list_of_orders_move", storefront::list_moves),
-        stage.trial("a_browser_cancels_and_the_stock_comes_back", storefront::cancel),
-        stage.trial("a_browser_is_told_why_an_order_was_cancelled", storefront::too_much),
-        stage.trial("a_browser_orders_while_products_is_down", storefront::products_down),
-        stage.trial("a_browser_keeps_its_form_while_orders_is_down", storefront::orders_down),
-        stage.trial("a_browser_shows_what_caused_what", storefront::causes),
-        stage.trial("a_browser_shows_the_steps_of_a_saga", storefront::orchestrated),
-        stage.trial("two_browsers_see_each_others_stock", storefront::two_browsers),
-        stage.trial("a_browser_shows_hostile_names_as_text", storefront::hostile),
-        stage.trial("a_browser_that_sends_twice_places_one_order", storefront::double_click),
-        stage.trial("a_browser_without_javascript_orders_too", storefront::without_javascript),
-        stage.trial("a_browser_orders_in_korean_by_keyboard", storefront::korean_by_keyboard),
-        stage.trial("a_browser_of_a_phone_reads_every_page", storefront::readable),
-        stage.trial("a_browser_of_the_warehouse_sends_parcels_off", storefront::warehouse),
-        stage.trial("a_browser_turns_the_demonstration_switches", storefront::switches),
-        stage.trial("a_browser_goes_on_after_the_storefront_restarts", storefront::restarted),
-        stage.trial("a_browser_draws_the_main_pages", pictures::main_pages),
     ]
 }

@@ -1,0 +1,83 @@
+//! Pages while something is away, and after it has come back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use local::Part;
+use proto::{orders::v1::OrderState, products::v1::AdjustStockRequest};
+
+use super::STATE;
+use crate::{
+    browser::{AT_A_DESK, with},
+    shop::{Shop, until},
+};
+
+pub(crate) async fn products_down(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        browser.go("/").await?;
+        ensure!(shop.stack.sigterm(Part::Products).await?.success());
+        browser.until_text("#away", "products does not answer").await?;
+        // The catalogue is orders' own by now.
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text(STATE, "being processed").await?;
+        browser.until_text("#away", "products does not answer").await?;
+        browser.until_text("#chain .banner", "products did not answer").await?;
+        browser.until_text("#chain", "DeliveryStarted").await?;
+        ensure!(shop.order(&order_id).await?.state() == OrderState::Pending);
+        browser.mark().await?;
+        shop.stack.start(Part::Products).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        until("nobody is away", async || {
+            let away = browser.text("#away").await?;
+            ensure!(away.is_empty(), "{away}");
+            Ok(())
+        })
+        .await?;
+        ensure!(browser.is_still_the_same_page().await?, "the page was loaded again");
+        Ok(())
+    })
+    .await
+}
+
+/// Everything is away but the page; then orders comes back.
+pub(crate) async fn orders_down(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        browser.go("/").await?;
+        ensure!(shop.stack.sigterm(Part::Orders).await?.success());
+        browser.fill(&format!("#quantity-{product}"), "1").await?;
+        browser.fill("#name", "홍길동").await?;
+        browser.fill("#address", "서울시").await?;
+        browser.press("#place").await?;
+        browser.until_text(".problems", "orders does not answer").await?;
+        shop.stack.start(Part::Orders).await?;
+        // The form is as it was.
+        browser.press("#place").await?;
+        browser.ordered().await?;
+        browser.until_text(STATE, "confirmed").await
+    })
+    .await
+}
+
+/// A page that is open while the storefront restarts goes on by itself.
+pub(crate) async fn restarted(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        let stock = format!("#product-{product} .stock");
+        browser.go("/").await?;
+        browser.until_text(&stock, "5 in stock").await?;
+        browser.mark().await?;
+        let asked = Instant::now();
+        ensure!(shop.stack.sigterm(Part::Storefront).await?.success());
+        ensure!(asked.elapsed() < Duration::from_secs(5), "open streams held it up");
+        shop.stack.start(Part::Storefront).await?;
+        let request =
+            AdjustStockRequest { product_id: product.clone(), delta: 3, ..Default::default() };
+        shop.products.clone().adjust_stock(request).await?;
+        browser.until_text(&stock, "8 in stock").await?;
+        ensure!(browser.is_still_the_same_page().await?, "the page was loaded again");
+        Ok(())
+    })
+    .await
+}

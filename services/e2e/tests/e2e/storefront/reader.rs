@@ -1,0 +1,99 @@
+//! Whoever reads the pages in his own way: without JavaScript, by keyboard, in Korean, on a phone.
+
+use anyhow::ensure;
+use proto::orders::v1::OrderState;
+
+use super::STATE;
+use crate::{
+    browser::{AT_A_DESK, Visitor, with},
+    shop::{Shop, until},
+};
+
+pub(crate) async fn without_javascript(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let plain = Visitor { javascript: false, ..AT_A_DESK };
+    with(&shop, [plain], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        shop.until_order(&order_id, OrderState::Confirmed).await?;
+        browser.reload().await?;
+        browser.until_text(STATE, "confirmed").await?;
+        browser.press("#cancel").await?;
+        shop.until_order(&order_id, OrderState::Cancelled).await?;
+        browser.reload().await?;
+        browser.until_text(STATE, "cancelled").await
+    })
+    .await
+}
+
+pub(crate) async fn korean_by_keyboard(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let korean = Visitor { language: "ko", ..AT_A_DESK };
+    with(&shop, [korean], async |[browser]| {
+        browser.go("/").await?;
+        browser.until_text("h1", "상품").await?;
+        browser.ask(&format!("document.querySelector('#quantity-{product}').focus()")).await?;
+        let (tab, enter) = ("\u{e004}", "\u{e007}");
+        // In place of what is there.
+        let (control, released) = ("\u{e009}", "\u{e000}");
+        browser.keys(&format!("{control}a{released}1")).await?;
+        // On to the form's end, past the other products.
+        until("the name has the focus", async || {
+            browser.keys(tab).await?;
+            let focused = browser.ask("return document.activeElement.id").await?;
+            ensure!(focused == "name", "{focused}");
+            Ok(())
+        })
+        .await?;
+        browser.keys(&format!("홍길동{tab}")).await?;
+        browser.keys(&format!("서울시{tab}")).await?;
+        browser.keys(tab).await?;
+        let seen = "const it = getComputedStyle(document.activeElement);
+                    return [document.activeElement.id, it.outlineStyle !== 'none']";
+        ensure!(browser.ask(seen).await? == serde_json::json!(["place", true]), "no focus is seen");
+        browser.keys(enter).await?;
+        browser.ordered().await?;
+        browser.until_text(STATE, "확정됨").await?;
+        browser.until_text("#chain", "주문이 발생함").await?;
+        browser.until_text("#chain", "배송이 시작됨").await?;
+        browser.press(".language").await?;
+        browser.until_text(STATE, "confirmed").await?;
+        browser.go("/orders").await?;
+        browser.until_text("h1", "My orders").await
+    })
+    .await
+}
+
+/// What a screen reader and a phone need.
+pub(crate) async fn readable(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let phone = Visitor { size: (390, 844), ..AT_A_DESK };
+    with(&shop, [phone], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text("#chain", "OrderConfirmed").await?;
+        for page in ["/", "/orders", "/operator", &format!("/orders/{order_id}")] {
+            browser.go(page).await?;
+            let found = browser.ask(FAULTS).await?;
+            ensure!(found == serde_json::json!([]), "{page}: {found}");
+        }
+        browser.go(&format!("/orders/{order_id}")).await?;
+        ensure!(browser.count("#card[aria-live=polite]").await? == 1, "changes are announced");
+        Ok(())
+    })
+    .await
+}
+
+const FAULTS: &str = r"
+    const faults = [];
+    const root = document.documentElement;
+    if (root.scrollWidth > window.innerWidth) faults.push('wider than the screen');
+    if (!root.lang) faults.push('no language');
+    if (document.querySelectorAll('h1').length !== 1) faults.push('not one h1');
+    for (const field of document.querySelectorAll('input:not([type=hidden]), select, textarea'))
+        if (field.labels.length === 0) faults.push('no label: ' + field.name);
+    for (const element of document.querySelectorAll('a, button'))
+        if (!element.textContent.trim()) faults.push('no name: ' + element.outerHTML);
+    if (document.querySelector('[style], style, [onclick]')) faults.push('something inline');
+    const ids = [...document.querySelectorAll('[id]')].map(it => it.id);
+    if (new Set(ids).size !== ids.length) faults.push('an id twice');
+    return faults;
+";
