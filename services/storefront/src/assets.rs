@@ -1,4 +1,5 @@
-//! The files of the pages, built in: one style sheet of ours, and htmx with its extension for live updates, as published.
+//! The files of the pages, built in: a style sheet and a few lines of script of ours, and htmx with its extension for live
+//! updates, as published.
 
 use axum::{
     extract::Path,
@@ -17,7 +18,7 @@ struct Asset {
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const BRIEFLY: &str = "public, max-age=60";
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: [Asset; 5] = [
     Asset {
         name: "htmx-2.0.11.min.js",
         kind: "text/javascript; charset=utf-8",
@@ -29,6 +30,12 @@ const ASSETS: [Asset; 4] = [
         kind: "text/javascript; charset=utf-8",
         kept: FOR_EVER,
         bytes: include_bytes!("../assets/htmx-ext-sse-2.2.4.min.js"),
+    },
+    Asset {
+        name: "live.js",
+        kind: "text/javascript; charset=utf-8",
+        kept: BRIEFLY,
+        bytes: include_bytes!("../assets/live.js"),
     },
     Asset {
         name: "style.css",

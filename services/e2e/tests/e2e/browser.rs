@@ -131,6 +131,10 @@ impl Browser {
 
     /// Waits until the text is there.
     pub(crate) async fn until_text(&self, css: &str, wanted: &str) -> anyhow::Result<()> {
+    pub(crate) async fn back(&self) -> anyhow::Result<()> {
+        Ok(self.driver.back().await?)
+    }
+
         until(&format!("{css} says {wanted:?}"), async || {
             let text = self.text(css).await?;
             ensure!(text.contains(wanted), "it says {text:?}");

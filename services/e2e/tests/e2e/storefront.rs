@@ -41,3 +41,4 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.trial("a_browser_draws_the_main_pages", pictures::main_pages),
     ]
 }
+        stage.trial("a_browser_that_wanders_is_not_kept_waiting", reader::wanderer),

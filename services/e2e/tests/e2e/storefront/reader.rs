@@ -1,7 +1,9 @@
 //! Whoever reads the pages in his own way: without JavaScript, by keyboard, in Korean, on a phone.
 
-use anyhow::ensure;
-use proto::orders::v1::OrderState;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use proto::{orders::v1::OrderState, products::v1::AdjustStockRequest};
 
 use super::STATE;
 use crate::{
@@ -63,6 +65,30 @@ pub(crate) async fn korean_by_keyboard(shop: Shop) -> anyhow::Result<()> {
     .await
 }
 
+/// Browsers open six connections to a site; what was left must not hold one.
+pub(crate) async fn wanderer(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        for page in pages(&order_id).iter().cycle().take(13) {
+            let shown = tokio::time::timeout(KEPT_WAITING, browser.go(page)).await;
+            shown.with_context(|| format!("{page} waits for the pages before"))??;
+        }
+        let stock = format!("#product-{product} .stock");
+        browser.until_text(&stock, "4 in stock").await?;
+        // Whoever comes back finds the page alive.
+        browser.go("/orders").await?;
+        browser.back().await?;
+        let more = AdjustStockRequest { product_id: product, delta: 3, ..Default::default() };
+        shop.products.clone().adjust_stock(more).await?;
+        browser.until_text(&stock, "7 in stock").await
+    })
+    .await
+}
+
+/// A browser gives up a page that it keeps, and its connection, after a minute or so.
+const KEPT_WAITING: Duration = Duration::from_secs(40);
+
 /// What a screen reader and a phone need.
 pub(crate) async fn readable(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
@@ -70,7 +96,8 @@ pub(crate) async fn readable(shop: Shop) -> anyhow::Result<()> {
     with(&shop, [phone], async |[browser]| {
         let order_id = browser.order(&product, 1).await?;
         browser.until_text("#chain", "OrderConfirmed").await?;
-        for page in ["/", "/orders", "/operator", &format!("/orders/{order_id}")] {
+        for page in pages(&order_id) {
+            let page = page.as_str();
             browser.go(page).await?;
             let found = browser.ask(FAULTS).await?;
             ensure!(found == serde_json::json!([]), "{page}: {found}");
@@ -85,7 +112,8 @@ pub(crate) async fn readable(shop: Shop) -> anyhow::Result<()> {
 const FAULTS: &str = r"
     const faults = [];
     const root = document.documentElement;
-    if (root.scrollWidth > window.innerWidth) faults.push('wider than the screen');
+    // What a phone shows grows with what is too wide; the width that it lays out does not.
+    if (root.scrollWidth > root.clientWidth) faults.push('wider than the screen');
     if (!root.lang) faults.push('no language');
     if (document.querySelectorAll('h1').length !== 1) faults.push('not one h1');
     for (const field of document.querySelectorAll('input:not([type=hidden]), select, textarea'))
@@ -97,3 +125,7 @@ const FAULTS: &str = r"
     if (new Set(ids).size !== ids.length) faults.push('an id twice');
     return faults;
 ";
+
+fn pages(order_id: &str) -> [String; 4] {
+    ["/".to_owned(), "/orders".to_owned(), "/operator".to_owned(), format!("/orders/{order_id}")]
+}
