@@ -129,6 +129,12 @@ impl Stack {
         overrides.entry(part).or_default().insert(name.into(), value.into());
     }
 
+    /// Takes back what [`Stack::set_env`] set, for the next start of a process.
+    pub fn unset_env(&self, part: Part, name: &str) {
+        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        overrides.entry(part).or_default().remove(name);
+    }
+
     /// Kills a process at once (SIGKILL) and waits for its end.
     pub async fn kill9(&self, part: Part) -> Result<ExitStatus> {
         self.process(part).end(Signal::SIGKILL).await

@@ -1,13 +1,17 @@
 //! A real Chromium without a window, as a visitor of the storefront uses it. Everything waits for what is to be seen.
 
-use std::{net::TcpListener, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 use thirtyfour::{
     By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WebElement,
     error::WebDriverError,
 };
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, ChildStdout, Command},
+};
 
 use crate::shop::{Shop, until};
 
@@ -37,10 +41,12 @@ pub(crate) async fn with<const N: usize>(
     visitors: [Visitor; N],
     scenario: impl AsyncFnOnce([&Browser; N]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let (mut chromedriver, address) = chromedriver().await?;
+    let mut chromedriver = Chromedriver::start().await?;
     let mut browsers = Vec::new();
     for visitor in visitors {
-        browsers.push(Browser::open(&address, visitor, shop.stack.storefront_url()).await?);
+        browsers.push(
+            Browser::open(&chromedriver.address, visitor, shop.stack.storefront_url()).await?,
+        );
     }
     let ended = match <[&Browser; N]>::try_from(browsers.iter().collect::<Vec<_>>()) {
         Ok(browsers) => scenario(browsers).await,
@@ -49,26 +55,42 @@ pub(crate) async fn with<const N: usize>(
     for browser in browsers {
         browser.driver.quit().await?;
     }
-    chromedriver.kill().await?;
+    chromedriver.process.kill().await?;
     ended
 }
 
-async fn chromedriver() -> anyhow::Result<(Child, String)> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let child = Command::new("chromedriver")
-        .arg(format!("--port={port}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("chromedriver is missing: deploy/setup chromedriver installs it")?;
-    let address = format!("http://127.0.0.1:{port}");
-    until("chromedriver listens", async || {
-        tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        Ok(())
-    })
-    .await?;
-    Ok((child, address))
+/// What drives the browsers. It chooses a port that is free, and says which.
+struct Chromedriver {
+    process: Child,
+    address: String,
+    /// Open until it ends, so that it can go on to write.
+    _says: BufReader<ChildStdout>,
+}
+
+impl Chromedriver {
+    async fn start() -> anyhow::Result<Self> {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("chromedriver is missing: deploy/setup chromedriver installs it")?;
+        let mut says = BufReader::new(process.stdout.take().context("its output")?);
+        loop {
+            let mut line = String::new();
+            ensure!(says.read_line(&mut line).await? > 0, "chromedriver ended without a port");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                let address = format!("http://127.0.0.1:{}", port.trim().trim_end_matches('.'));
+                return Ok(Self { process, address, _says: says });
+            }
+        }
+    }
+}
+
+/// Whether an element has gone from the page, or the page with it.
+async fn is_gone(element: &WebElement) -> anyhow::Result<bool> {
+    Ok(!element.is_present().await?)
 }
 
 impl Browser {
@@ -90,13 +112,13 @@ impl Browser {
         }
         let scripts = if visitor.javascript { 1 } else { 2 };
         if width < NARROWEST_WINDOW {
-            let device = serde_json::json!({"width": width, "height": height, "pixelRatio": 1});
-            let phone = serde_json::json!({"deviceMetrics": device});
+            let device = json!({"width": width, "height": height, "pixelRatio": 1});
+            let phone = json!({"deviceMetrics": device});
             wanted.add_experimental_option("mobileEmulation", phone)?;
         }
         wanted.add_experimental_option(
             "prefs",
-            serde_json::json!({
+            json!({
                 "intl.accept_languages": visitor.language,
                 "profile.managed_default_content_settings.javascript": scripts,
             }),
@@ -149,14 +171,34 @@ impl Browser {
     }
 
     pub(crate) async fn fill(&self, css: &str, text: &str) -> anyhow::Result<()> {
-        let element = self.element(css).await?;
-        element.clear().await?;
-        Ok(element.send_keys(text).await?)
+        until(&format!("{css} is filled"), async || {
+            let element = self.element(css).await?;
+            element.clear().await?;
+            Ok(element.send_keys(text).await?)
+        })
+        .await
     }
 
-    /// Presses a button; what is live may be replaced under the finger.
+    /// Presses what leads to another page, and waits for that. What is live may be replaced between finger and button: then
+    /// nobody has heard of it, and it is pressed again.
     pub(crate) async fn press(&self, css: &str) -> anyhow::Result<()> {
-        until(&format!("{css} is pressed"), async || Ok(self.element(css).await?.click().await?))
+        until(&format!("{css} leads on"), async || {
+            let (page, button) = (self.element("html").await?, self.element(css).await?);
+            button.click().await?;
+            until(&format!("{css} is done with"), async || {
+                ensure!(is_gone(&button).await?, "it is still there");
+                Ok(())
+            })
+            .await?;
+            ensure!(is_gone(&page).await?, "it was replaced");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Presses what changes this page alone, or nothing.
+    pub(crate) async fn touch(&self, css: &str) -> anyhow::Result<()> {
+        until(&format!("{css} is touched"), async || Ok(self.element(css).await?.click().await?))
             .await
     }
 

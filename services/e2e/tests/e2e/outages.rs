@@ -151,9 +151,11 @@ async fn place_patiently(shop: &Shop, product: &str) -> anyhow::Result<Order> {
     until("the order is accepted", async || {
         shop.place_request(request.clone()).await.map_err(|status| match status.code() {
             // The connection may also break in the middle of the call.
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {
-                anyhow::Error::new(status)
-            }
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::Internal => anyhow::Error::new(status),
             _ => panic!("{status:?}"),
         })
     })

@@ -34,6 +34,9 @@ use crate::collector::Collector;
 /// As long as anything may take before a scenario gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// No command is sent again before.
+pub(crate) const PATIENT_STEP: &str = "1m";
+
 /// The shop, its clients, and everything that was ever seen in its topics.
 #[derive(Clone)]
 pub(crate) struct Shop {
@@ -58,6 +61,7 @@ impl Shop {
                 .await?;
         stack.provision().await?;
         trace_to(&stack, &collector.endpoint);
+        be_patient(&stack);
         try_join_all(SERVICES.iter().map(|&part| stack.start(part))).await?;
         stack.start(Part::Relay).await?;
         stack.start(Part::Storefront).await?;
@@ -352,6 +356,14 @@ pub(crate) fn trace_to(stack: &Stack, endpoint: &str) {
         stack.set_env(part, "OTEL_METRIC_EXPORT_INTERVAL", "1000");
         stack.set_env(part, "OTEL_BSP_SCHEDULE_DELAY", "50");
     }
+}
+
+/// A person would rather be told that a service is slow, and a saga sends its command again. Scenarios run on busy machines,
+/// and wait: what is away refuses at once, and what Kafka has is not lost.
+fn be_patient(stack: &Stack) {
+    stack.set_env(Part::Storefront, "STOREFRONT_CALL_TIMEOUT", "30s");
+    stack.set_env(Part::Storefront, "REQUEST_TIMEOUT", "120s");
+    stack.set_env(Part::Orchestrator, "STEP_TIMEOUT", PATIENT_STEP);
 }
 
 async fn keep_journal(mut feed: Feed, journal: Arc<Mutex<Vec<Event>>>) {

@@ -305,7 +305,7 @@ pub(crate) async fn streams(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
     let (_, order) = shop.place_traced(request(&[(&product, 1)])).await?;
     for (timeout, code, is_error) in
-        [(60_000, "CANCELLED", false), (300, "DEADLINE_EXCEEDED", true)]
+        [(60_000, "CANCELLED", false), (5_000, "DEADLINE_EXCEEDED", true)]
     {
         let watch = WatchOrderRequest { order_id: order.order_id.clone(), after_revision: 0 };
         let mut watch = Request::new(watch);

@@ -72,7 +72,7 @@ pub(crate) async fn orchestrated(shop: Shop) -> anyhow::Result<()> {
     let product = shop.product(5).await?;
     with(&shop, [AT_A_DESK], async |[browser]| {
         browser.go("/").await?;
-        browser.press("#coordination option[value=orchestration]").await?;
+        browser.touch("#coordination option[value=orchestration]").await?;
         browser.fill(&format!("#quantity-{product}"), "1").await?;
         browser.fill("#name", "홍길동").await?;
         browser.fill("#address", "서울시").await?;
