@@ -15,7 +15,7 @@ use crate::{page::Frame, visitor::Visitor};
 pub(crate) enum Failure {
     NotFound,
     StaleForm,
-    /// A service did not answer.
+    /// A service did not answer. Said only on pages that can be asked for again.
     Away,
     /// A defect.
     Internal,
@@ -42,7 +42,8 @@ impl Failure {
             Self::Away => (StatusCode::SERVICE_UNAVAILABLE, texts.try_later),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, texts.failed),
         };
-        (status, show(&FailurePage { frame: Frame::of(visitor, "", None), message }))
+        let passes = matches!(self, Self::Away);
+        (status, show(&FailurePage { frame: Frame::of(visitor, "", None), message, passes }))
             .into_response()
     }
 }
@@ -52,6 +53,8 @@ impl Failure {
 struct FailurePage {
     frame: Frame,
     message: &'static str,
+    /// It tries again by itself.
+    passes: bool,
 }
 
 /// A rendered page; a template that fails is a defect.

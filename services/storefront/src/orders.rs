@@ -195,8 +195,12 @@ pub(crate) async fn cancel(
     Path(order_id): Path<Uuid>,
     form: Submitted,
 ) -> Response {
-    if let Err(failure) = own(&hall, &visitor, order_id).await {
-        return failure.page(&visitor);
+    let page = format!("/orders/{order_id}");
+    match own(&hall, &visitor, order_id).await {
+        Ok(_) => {}
+        // Its page is loaded again until orders answers; what was sent is not.
+        Err(Failure::Away) => return Redirect::to(&format!("{page}?notice=away")).into_response(),
+        Err(failure) => return failure.page(&visitor),
     }
     let etag = form.text("etag").to_owned();
     let question = CancelOrderRequest {
@@ -206,7 +210,6 @@ pub(crate) async fn cancel(
         etag,
     };
     let ended = hall.shop.cancel(&visitor.trace, question).await.map(|_| ());
-    let page = format!("/orders/{order_id}");
     match ended {
         Ok(()) => Redirect::to(&page).into_response(),
         ended => Redirect::to(&format!("{page}?notice={}", notice(&ended))).into_response(),

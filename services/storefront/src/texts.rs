@@ -296,7 +296,7 @@ static ENGLISH: Texts = Texts {
     not_found: "There is no such page.",
     stale_form: "This form is too old, or did not come from this site. Go back, load the page again, and send it once more.",
     failed: "That did not work.",
-    try_later: "The service that is needed does not answer. Try again in a moment.",
+    try_later: "The service that is needed does not answer. This page tries again by itself.",
     back: "Back to the shop",
 };
 
@@ -418,7 +418,7 @@ static KOREAN: Texts = Texts {
     not_found: "그런 페이지가 없습니다.",
     stale_form: "양식이 너무 오래되었거나 이 사이트에서 온 것이 아닙니다. 페이지를 다시 불러와 보내 주세요.",
     failed: "처리하지 못했습니다.",
-    try_later: "필요한 서비스가 응답하지 않습니다. 잠시 뒤 다시 시도해 주세요.",
+    try_later: "필요한 서비스가 응답하지 않습니다. 이 페이지가 스스로 다시 시도합니다.",
     back: "상점으로",
 };
 

@@ -14,6 +14,8 @@ use crate::{Stage, pictures};
 
 /// Where an order stands, on its own page.
 const STATE: &str = "#card .standing .badge";
+/// What came of the act before.
+const NOTICE: &str = "main > .banner[role=status]";
 
 /// What a person sees.
 pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
@@ -30,6 +32,7 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.trial("a_browser_that_sends_twice_places_one_order", customer::double_click),
         stage.trial("a_browser_orders_while_products_is_down", absence::products_down),
         stage.trial("a_browser_keeps_its_form_while_orders_is_down", absence::orders_down),
+        stage.trial("a_browser_waits_for_an_order_while_orders_is_down", absence::page_comes_back),
         stage.trial("a_browser_goes_on_after_the_storefront_restarts", absence::restarted),
         stage.trial("a_browser_shows_what_caused_what", chain::causes),
         stage.trial("a_browser_shows_the_steps_of_a_saga", chain::orchestrated),

@@ -23,6 +23,9 @@ fn every_page_is_answered_with_a_strict_policy_while_all_services_are_away() {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{page}");
+        // What will be there again is asked for again.
+        let tries_again = answer.body.contains("http-equiv=\"refresh\"");
+        assert_eq!(tries_again, ["/", "/orders"].contains(&page), "{page}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{page}");
     }
     let cookie = catalogue.header("set-cookie").unwrap();

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use local::Part;
 use proto::{orders::v1::OrderState, products::v1::AdjustStockRequest};
 
-use super::STATE;
+use super::{NOTICE, STATE};
 use crate::{
     browser::{AT_A_DESK, with},
     shop::{Shop, until},
@@ -56,6 +56,24 @@ pub(crate) async fn orders_down(shop: Shop) -> anyhow::Result<()> {
         browser.press("#place").await?;
         browser.ordered().await?;
         browser.until_text(STATE, "confirmed").await
+    })
+    .await
+}
+
+/// The page of an order is not lost on whoever asks for it too early.
+pub(crate) async fn page_comes_back(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        ensure!(shop.stack.sigterm(Part::Orders).await?.success());
+        // Nothing is called off without orders; then its page is shown, as soon as it can be.
+        browser.press("#cancel").await?;
+        browser.until_text("h1", "does not answer").await?;
+        ensure!(browser.path().await? == format!("/orders/{order_id}"));
+        shop.stack.start(Part::Orders).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        browser.until_text(NOTICE, "The service did not answer").await
     })
     .await
 }
