@@ -171,7 +171,10 @@ impl View {
                 is_up: up || lag.is_ok(),
                 lag: lag.ok().map(Lag::of),
             });
-        let parcels = ready.into_iter().chain(dispatched).flatten().map(Parcel::of);
+        let (mut ready, dispatched) = (ready.unwrap_or_default(), dispatched.unwrap_or_default());
+        // Asked for side by side: one that has just left may be in both.
+        ready.retain(|it| dispatched.iter().all(|gone| gone.order_id != it.order_id));
+        let parcels = ready.into_iter().chain(dispatched).map(Parcel::of);
         Self {
             services: Services { t, rows: lags.collect() },
             parked: ParkedList {
@@ -312,7 +315,10 @@ pub(crate) async fn redrive(
         "retry" => hall.shop.retry(&visitor.trace, service, key).await,
         "skip" => {
             let parked_id = form.text("parked_id").parse().unwrap_or_default();
-            let reason = form.text("reason").to_owned();
+            let reason = form.text("reason").trim().to_owned();
+            if !(1..=500).contains(&reason.chars().count()) {
+                return Redirect::to("/operator?notice=reason").into_response();
+            }
             let question = SkipParkedRequest { key, parked_id, reason };
             hall.shop.skip(&visitor.trace, service, question).await
         }

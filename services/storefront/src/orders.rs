@@ -102,6 +102,7 @@ impl Notice {
             "refused" => Some(t.refused_notice),
             "away" => Some(t.away_notice),
             "done" => Some(t.done_notice),
+            "reason" => Some(t.reason_notice),
             _ => None,
         }
     }

@@ -163,7 +163,11 @@ async fn parked_now(shop: &Shop, part: Part, key: &str) -> anyhow::Result<bool> 
     Ok(parked(shop, part, key).await?.is_empty())
 }
 
-async fn parked(shop: &Shop, part: Part, key: &str) -> anyhow::Result<Vec<ParkedMessage>> {
+pub(crate) async fn parked(
+    shop: &Shop,
+    part: Part,
+    key: &str,
+) -> anyhow::Result<Vec<ParkedMessage>> {
     let request = ListParkedRequest { key: key.to_owned(), ..Default::default() };
     Ok(shop.operations(part)?.list_parked(request).await?.into_inner().messages)
 }

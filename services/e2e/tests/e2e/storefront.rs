@@ -45,3 +45,5 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
     ]
 }
         stage.trial("a_browser_that_wanders_is_not_kept_waiting", reader::wanderer),
+        stage.trial("a_browser_of_an_operator_skips_what_nobody_can_read", operator::skips),
+        stage.trial("a_browser_of_an_operator_retries_what_was_refused", operator::retries),
