@@ -350,7 +350,7 @@ pub(crate) fn program(name: &str) -> anyhow::Result<std::path::PathBuf> {
 
 /// Sends the spans and the metrics of all programs there, from their next start on, and soon.
 pub(crate) fn trace_to(stack: &Stack, endpoint: &str) {
-    for part in SERVICES.into_iter().chain([Part::Relay]) {
+    for part in SERVICES.into_iter().chain([Part::Relay, Part::Storefront]) {
         stack.set_env(part, "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         stack.set_env(part, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint);
         stack.set_env(part, "OTEL_METRIC_EXPORT_INTERVAL", "1000");

@@ -36,6 +36,8 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.trial("a_browser_goes_on_after_the_storefront_restarts", absence::restarted),
         stage.trial("a_browser_shows_what_caused_what", chain::causes),
         stage.trial("a_browser_shows_the_steps_of_a_saga", chain::orchestrated),
+        stage.trial("a_browser_is_led_to_every_trace_of_an_order", chain::links),
+        stage.trial("the_trace_of_an_order_begins_at_the_page_that_placed_it", chain::traced),
         stage.trial("a_browser_without_javascript_orders_too", reader::without_javascript),
         stage.trial("a_browser_orders_in_korean_by_keyboard", reader::korean_by_keyboard),
         stage.trial("a_browser_of_a_phone_reads_every_page", reader::readable),

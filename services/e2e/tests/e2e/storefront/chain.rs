@@ -1,11 +1,17 @@
-//! What caused what, as the page of an order draws it.
+//! What caused what, as the page of an order draws it, and where it leads.
 
-use anyhow::ensure;
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use local::{Part, SERVICES};
+use proto::operations::v1::GetTrailRequest;
+use serde_json::json;
 
 use super::STATE;
 use crate::{
     browser::{AT_A_DESK, with},
     shop::{Shop, until},
+    traces::{CONFIRMED, check_attributes},
 };
 
 pub(crate) async fn causes(shop: Shop) -> anyhow::Result<()> {
@@ -84,6 +90,87 @@ pub(crate) async fn orchestrated(shop: Shop) -> anyhow::Result<()> {
             browser.until_text("#chain .saga", step).await?;
         }
         browser.until_text("#chain .saga", "answered by StockReserved").await
+    })
+    .await
+}
+
+/// One link for every trace that an order has left, where somebody shows traces.
+pub(crate) async fn links(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    let led = with(&shop, [AT_A_DESK], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        browser.press("#cancel").await?;
+        browser.until_text(STATE, "cancelled").await?;
+        browser.until_text("#chain", "CancelOrder").await?;
+        ensure!(browser.ask(LINKS).await? == json!([]), "nobody shows traces here");
+        shop.stack.set_env(Part::Storefront, "SETTLE_JAEGER_URL", "https://jaeger.example/");
+        shop.restart(Part::Storefront).await?;
+        browser.go(&format!("/orders/{order_id}")).await?;
+        let traces = traces_of(&shop, &order_id).await?;
+        ensure!(traces.len() == 2, "the order and its cancellation are not {traces:?}");
+        let wanted = traces.iter().map(|id| format!("https://jaeger.example/trace/{id}"));
+        let wanted = json!(wanted.collect::<Vec<_>>());
+        until("every trace has its link", async || {
+            let links = browser.ask(LINKS).await?;
+            ensure!(links == wanted, "they are {links}");
+            Ok(())
+        })
+        .await?;
+        for trace_id in traces {
+            shop.until_spans(&trace_id).await?;
+        }
+        Ok(())
+    })
+    .await;
+    shop.stack.unset_env(Part::Storefront, "SETTLE_JAEGER_URL");
+    shop.restart(Part::Storefront).await?;
+    led
+}
+
+const LINKS: &str =
+    "return [...document.querySelectorAll('#chain a[rel=noreferrer]')].map(it => it.href).sort()";
+
+/// The traces that the services' trails name.
+async fn traces_of(shop: &Shop, order_id: &str) -> anyhow::Result<BTreeSet<String>> {
+    let mut traces = BTreeSet::new();
+    for part in SERVICES {
+        let question = GetTrailRequest { order_id: order_id.to_owned() };
+        let trail = shop.operations(part)?.get_trail(question).await?.into_inner().entries;
+        traces.extend(trail.into_iter().map(|entry| entry.trace_id).filter(|id| !id.is_empty()));
+    }
+    Ok(traces)
+}
+
+/// The form that a browser sends is where it all begins.
+pub(crate) async fn traced(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        let traces = traces_of(&shop, &order_id).await?;
+        let trace_id = traces.first().context("a trace")?;
+        ensure!(traces.len() == 1, "one order, one trace: {traces:?}");
+        let below_the_page = CONFIRMED.map(|text| {
+            let call = text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+            format!(
+                "storefront: POST /orders SERVER\n  \
+                 storefront: shop.orders.v1.OrderService/PlaceOrder CLIENT\n{call}"
+            )
+        });
+        let expected = below_the_page.each_ref().map(String::as_str);
+        let spans = shop.until_trace(trace_id, &expected).await?;
+        let (page, rest): (Vec<_>, Vec<_>) =
+            spans.into_iter().partition(|span| span.service == "storefront");
+        check_attributes(&rest, &order_id)?;
+        for (name, value) in [
+            ("http.route", "/orders"),
+            ("http.response.status_code", "303"),
+            ("rpc.response.status_code", "OK"),
+        ] {
+            ensure!(page.iter().any(|span| span.attribute(name) == value), "{name} of {page:#?}");
+        }
+        Ok(())
     })
     .await
 }
