@@ -21,6 +21,8 @@ mod shop;
 mod visitor;
 
 mod assets;
+#[cfg(test)]
+mod contrast;
 mod language;
 mod texts;
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use thirtyfour::{
     By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WebElement,
+    cdp::domains::emulation::{MediaFeature, SetEmulatedMedia},
     error::WebDriverError,
 };
 use tokio::{
@@ -130,6 +131,10 @@ impl Browser {
         Ok(self.driver.goto(format!("{}{path}", self.base)).await?)
     }
 
+    pub(crate) async fn back(&self) -> anyhow::Result<()> {
+        Ok(self.driver.back().await?)
+    }
+
     pub(crate) async fn reload(&self) -> anyhow::Result<()> {
         Ok(self.driver.refresh().await?)
     }
@@ -153,10 +158,6 @@ impl Browser {
 
     /// Waits until the text is there.
     pub(crate) async fn until_text(&self, css: &str, wanted: &str) -> anyhow::Result<()> {
-    pub(crate) async fn back(&self) -> anyhow::Result<()> {
-        Ok(self.driver.back().await?)
-    }
-
         until(&format!("{css} says {wanted:?}"), async || {
             let text = self.text(css).await?;
             ensure!(text.contains(wanted), "it says {text:?}");
@@ -200,6 +201,14 @@ impl Browser {
     pub(crate) async fn touch(&self, css: &str) -> anyhow::Result<()> {
         until(&format!("{css} is touched"), async || Ok(self.element(css).await?.click().await?))
             .await
+    }
+
+    /// As somebody sees the pages whose system is dark.
+    pub(crate) async fn darken(&self) -> anyhow::Result<()> {
+        let (name, value) = ("prefers-color-scheme".to_owned(), "dark".to_owned());
+        let features = Some(vec![MediaFeature { name, value }]);
+        self.driver.cdp().send(SetEmulatedMedia { media: None, features }).await?;
+        Ok(())
     }
 
     pub(crate) async fn keys(&self, keys: &str) -> anyhow::Result<()> {

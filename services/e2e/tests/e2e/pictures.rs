@@ -29,7 +29,7 @@ pub(crate) async fn main_pages(shop: Shop) -> anyhow::Result<()> {
         desk.until_text("#product-tv .stock", "in stock").await?;
         keep(desk, "catalogue").await?;
         shop.stack.pause(Part::Relay)?;
-        desk.order("tv", 1).await?;
+        let order_id = desk.order("tv", 1).await?;
         desk.until_text("#chain", "emitted, not seen").await?;
         keep(desk, "order-pending").await?;
         shop.stack.resume(Part::Relay)?;
@@ -44,6 +44,10 @@ pub(crate) async fn main_pages(shop: Shop) -> anyhow::Result<()> {
         })
         .await?;
         keep(desk, "operator").await?;
+        desk.darken().await?;
+        desk.go(&format!("/orders/{order_id}")).await?;
+        confirmed(desk, "confirmed").await?;
+        keep(desk, "order-dark").await?;
         korean.order("clock", 1000).await?;
         korean.until_text("#card .standing .badge", "취소됨").await?;
         korean.until_text("#chain", "배송이 취소됨").await?;

@@ -41,11 +41,12 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
         stage.trial("a_browser_without_javascript_orders_too", reader::without_javascript),
         stage.trial("a_browser_orders_in_korean_by_keyboard", reader::korean_by_keyboard),
         stage.trial("a_browser_of_a_phone_reads_every_page", reader::readable),
+        stage.trial("a_browser_that_wanders_is_not_kept_waiting", reader::wanderer),
+        stage.trial("a_browser_in_the_dark_reads_every_page", reader::dark),
         stage.trial("a_browser_of_the_warehouse_sends_parcels_off", operator::warehouse),
         stage.trial("a_browser_turns_the_demonstration_switches", operator::switches),
+        stage.trial("a_browser_of_an_operator_skips_what_nobody_can_read", operator::skips),
+        stage.trial("a_browser_of_an_operator_retries_what_was_refused", operator::retries),
         stage.trial("a_browser_draws_the_main_pages", pictures::main_pages),
     ]
 }
-        stage.trial("a_browser_that_wanders_is_not_kept_waiting", reader::wanderer),
-        stage.trial("a_browser_of_an_operator_skips_what_nobody_can_read", operator::skips),
-        stage.trial("a_browser_of_an_operator_retries_what_was_refused", operator::retries),

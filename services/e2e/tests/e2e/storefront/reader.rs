@@ -1,4 +1,4 @@
-//! Whoever reads the pages in his own way: without JavaScript, by keyboard, in Korean, on a phone.
+//! Whoever reads the pages in his own way: without JavaScript, by keyboard, in Korean, on a phone, in the dark.
 
 use std::time::Duration;
 
@@ -129,3 +129,53 @@ const FAULTS: &str = r"
 fn pages(order_id: &str) -> [String; 4] {
     ["/".to_owned(), "/orders".to_owned(), "/operator".to_owned(), format!("/orders/{order_id}")]
 }
+
+/// Text stands out from what is behind it, by day and by night.
+pub(crate) async fn dark(shop: Shop) -> anyhow::Result<()> {
+    let product = shop.product(5).await?;
+    with(&shop, [AT_A_DESK], async |[browser]| {
+        browser.order(&product, 9).await?;
+        browser.until_text(STATE, "cancelled").await?;
+        let order_id = browser.order(&product, 1).await?;
+        browser.until_text(STATE, "confirmed").await?;
+        for is_dark in [false, true] {
+            if is_dark {
+                browser.darken().await?;
+            }
+            let scheme = "return matchMedia('(prefers-color-scheme: dark)').matches";
+            ensure!(browser.ask(scheme).await? == is_dark, "the scheme is not as it was set");
+            for page in pages(&order_id) {
+                browser.go(&page).await?;
+                let faint = browser.ask(FAINT).await?;
+                ensure!(faint == serde_json::json!([]), "{page}: {faint}");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Texts whose contrast is below 4.5:1.
+const FAINT: &str = r"
+    const channels = colour => colour.match(/[\d.]+/g).map(Number);
+    const light = it => it <= .04045 ? it / 12.92 : ((it + .055) / 1.055) ** 2.4;
+    const luminance = colour => {
+        const [red, green, blue] = channels(colour).map(it => light(it / 255));
+        return .2126 * red + .7152 * green + .0722 * blue;
+    };
+    const ground = element => {
+        for (let it = element; it; it = it.parentElement) {
+            const colour = getComputedStyle(it).backgroundColor;
+            if (channels(colour)[3] !== 0) return colour;
+        }
+        return 'rgb(255, 255, 255)';
+    };
+    const faint = [];
+    for (const element of document.querySelectorAll('body *')) {
+        if (![...element.childNodes].some(it => it.nodeType === 3 && it.data.trim())) continue;
+        const two = [getComputedStyle(element).color, ground(element)].map(luminance);
+        const contrast = (Math.max(...two) + .05) / (Math.min(...two) + .05);
+        if (contrast < 4.5) faint.push(contrast.toFixed(2) + ' ' + element.outerHTML);
+    }
+    return faint;
+";
