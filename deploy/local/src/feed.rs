@@ -1,11 +1,11 @@
 //! The events as they pass through Kafka: every topic, every partition, without a consumer group.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::event::TOPICS;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 /// How many events are remembered to name causes by; a cause is nearly always recent.
 const REMEMBERED: usize = 100_000;
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +122,7 @@ pub async fn everything(bootstrap: &str, topics: Vec<String>) -> Result<Vec<Even
     read.map_err(|source| Error::Kafka { action, source })
 }
 
-fn read_to_the_end(
-    config: &ClientConfig,
-    topics: &[String],
-) -> rdkafka::error::KafkaResult<Vec<Event>> {
+fn read_to_the_end(config: &ClientConfig, topics: &[String]) -> KafkaResult<Vec<Event>> {
     let consumer: BaseConsumer = config.create()?;
     let mut begin = TopicPartitionList::new();
     // What is still to be read: the offset behind the last one, by topic and partition.
@@ -132,7 +130,8 @@ fn read_to_the_end(
     for topic in topics {
         let metadata = consumer.fetch_metadata(Some(topic), METADATA_LIMIT)?;
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), METADATA_LIMIT)?;
+            let edges = || consumer.fetch_watermarks(topic, partition.id(), METADATA_LIMIT);
+            let (low, high) = once_it_leads(edges)?;
             if low < high {
                 begin.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
                 open.insert((topic.clone(), partition.id()), high);
@@ -161,11 +160,7 @@ pub fn all_topics() -> Vec<String> {
     TOPICS.iter().map(|topic| topic.name.to_owned()).collect()
 }
 
-fn open(
-    config: &ClientConfig,
-    from: From,
-    topics: &[String],
-) -> rdkafka::error::KafkaResult<StreamConsumer> {
+fn open(config: &ClientConfig, from: From, topics: &[String]) -> KafkaResult<StreamConsumer> {
     let asking: BaseConsumer = config.create()?;
     let edge = if from == From::Beginning { Offset::Beginning } else { Offset::End };
     let mut edges = TopicPartitionList::new();
@@ -176,10 +171,33 @@ fn open(
         }
     }
     // The edges as numbers, all in one request: a symbolic end would move on until the first fetch.
-    let assigned = asking.offsets_for_times(edges, METADATA_LIMIT)?;
+    let assigned = once_it_leads(|| asking.offsets_for_times(edges.clone(), METADATA_LIMIT))?;
     let consumer: StreamConsumer = config.create()?;
     consumer.assign(&assigned)?;
     Ok(consumer)
+}
+
+/// A broker that has just started says where a partition is before it leads it: it is asked again for a while.
+fn once_it_leads<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let give_up = Instant::now() + METADATA_LIMIT;
+    loop {
+        match ask() {
+            Err(error) if leads_not_yet(&error) && Instant::now() < give_up => {
+                std::thread::sleep(ASK_AGAIN);
+            }
+            answered => return answered,
+        }
+    }
+}
+
+fn leads_not_yet(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, UnknownLeaderEpoch,
+    };
+    matches!(
+        error.rdkafka_error_code(),
+        Some(FencedLeaderEpoch | LeaderNotAvailable | NotLeaderForPartition | UnknownLeaderEpoch)
+    )
 }
 
 /// Reads whatever came; a message without our headers is shown as well as it can be.
@@ -210,4 +228,25 @@ fn read(message: &BorrowedMessage<'_>) -> Event {
 
 fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn only_a_broker_that_leads_not_yet_is_asked_again() {
+        let ask = |code| {
+            let asked = Cell::new(0);
+            let answered = once_it_leads(|| {
+                asked.set(asked.get() + 1);
+                if asked.get() > 2 { Ok(()) } else { Err(KafkaError::MetadataFetch(code)) }
+            });
+            (answered.is_ok(), asked.get())
+        };
+        assert_eq!(ask(RDKafkaErrorCode::UnknownLeaderEpoch), (true, 3));
+        assert_eq!(ask(RDKafkaErrorCode::AllBrokersDown), (false, 1));
+    }
 }
