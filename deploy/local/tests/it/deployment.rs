@@ -38,13 +38,14 @@ fn ours() -> BTreeMap<String, (Vec<String>, Value)> {
 /// What is run from a checkout, against the others.
 const CHECKING: [&str; 2] = ["chaos", "model"];
 
-/// The programs that the workspace builds, but for those.
+/// The programs that the workspace builds, but for those, and for the ones that a feature has to be asked for.
 fn programs() -> BTreeSet<String> {
     let manifest = deploy().join("local/Cargo.toml");
     let metadata =
         cargo_metadata::MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap();
     let targets = metadata.packages.iter().flat_map(|package| &package.targets);
-    let programs = targets.filter(|target| target.is_bin()).map(|target| target.name.clone());
+    let programs = targets.filter(|it| it.is_bin() && it.required_features.is_empty());
+    let programs = programs.map(|target| target.name.clone());
     programs.filter(|program| !CHECKING.contains(&program.as_str())).collect()
 }
 

@@ -29,7 +29,7 @@ fn the_seeds_are_real_messages() {
             fs::write(&file, &input).unwrap();
         }
         let kept = fs::read(&file).unwrap_or_default();
-        assert!(kept == input, "{} is not the seed that it should be", file.display());
+        assert!(same(&kept, &input), "{} is not the seed that it should be", file.display());
     }
 }
 
@@ -55,6 +55,13 @@ fn every_payload_among_the_seeds_is_decoded() {
             "{name}"
         );
     }
+}
+
+/// In JSON, fields may come in any order: it depends on what else is built with us.
+fn same(kept: &[u8], input: &[u8]) -> bool {
+    let fields = |seed: &[u8]| serde_json::from_slice::<Value>(seed.get(2..)?).ok();
+    let is_json = fields(kept).is_some() && kept.get(..2) == input.get(..2);
+    kept == input || is_json && fields(kept) == fields(input)
 }
 
 type Seed = (&'static str, String, Vec<u8>);
