@@ -29,3 +29,18 @@ async fn looking_for_duplicates_never_reads_what_was_handled_before() {
     assert!(plan.contains("(event_id = wanted.event_id)"), "{plan}");
     assert!(!plan.contains("Seq Scan") && !plan.contains("Rows Removed"), "{plan}");
 }
+
+#[tokio::test]
+async fn a_table_that_has_to_be_read_whole_is_read_without_compiling() {
+    let diary = Diary::open().await;
+    sqlx::query("create table bare as select generate_series(1, 10) as number")
+        .execute(diary.pool())
+        .await
+        .unwrap();
+    let plan: Vec<String> = sqlx::query_scalar("explain analyze select sum(number) from bare")
+        .fetch_all(diary.pool())
+        .await
+        .unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("Seq Scan") && !plan.contains("JIT"), "{plan}");
+}
