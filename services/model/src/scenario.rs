@@ -95,6 +95,14 @@ pub fn all(full: bool) -> Vec<Scenario> {
         all.extend(Network::ALL.map(|it| Scenario::of(name, &[Orchestration], it, operator)));
         let name = "two orders, choreography, everybody acts";
         all.extend(Network::ALL.map(|it| Scenario::of(name, &[Choreography; 2], it, Actors::ALL)));
+        // Of two orders that sagas drive, commands that are sent again would be too many states.
+        let patient = Actors { impatience: 0, ..Actors::ALL };
+        let name = "two orders, one of each style, everybody acts";
+        let mixed = [Choreography, Orchestration];
+        all.extend(Network::ALL.map(|it| Scenario::of(name, &mixed, it, patient)));
+        let name = "two orders, orchestration, everybody acts";
+        let networks = Network::ALL.into_iter().filter(|it| *it != Network::Duplicating);
+        all.extend(networks.map(|it| Scenario::of(name, &[Orchestration; 2], it, patient)));
     }
     all
 }
