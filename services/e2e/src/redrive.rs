@@ -33,10 +33,12 @@ pub async fn redrive(arena: &Arena, order_id: Uuid) -> anyhow::Result<usize> {
     for part in PARKS {
         wait_for_parked(arena, part, &key, 1).await?;
     }
-    let behind = usize::from(cancel(arena, &key).await?);
+    if cancel(arena, &key).await? {
+        // products hears of it only once delivery has agreed, if the order was confirmed.
+        wait_for_parked(arena, Part::Delivery, &key, 2).await?;
+    }
     let mut handled = 0;
     for part in PARKS {
-        wait_for_parked(arena, part, &key, 1 + behind).await?;
         let retry = RetryParkedRequest { key: key.clone() };
         if arena.operations(part)?.retry_parked(retry).await.is_ok() {
             anyhow::bail!("{} has handled what cannot be read", part.name());
