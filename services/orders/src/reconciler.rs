@@ -97,7 +97,7 @@ impl Reconciler {
         };
         let verdicts = self.compare(&orders).await?;
         self.unsettled = next(&orders);
-        let unsettled = self.put_right(&orders, &verdicts, now).await?;
+        let unsettled = self.put_right(&orders, &verdicts, now).await;
 
         let orders = {
             let mut conn = self.pool.acquire().await?;
@@ -105,7 +105,7 @@ impl Reconciler {
         };
         let verdicts = self.compare(&orders).await?;
         self.settled = next(&orders);
-        let settled = self.put_right(&orders, &verdicts, now).await?;
+        let (settled, unsettled) = (self.put_right(&orders, &verdicts, now).await?, unsettled?);
         Ok(Swept {
             compared: unsettled.compared + settled.compared,
             wrong: unsettled.wrong + settled.wrong,
@@ -126,6 +126,7 @@ impl Reconciler {
         Ok(verdicts.collect())
     }
 
+    /// One that cannot be put right does not keep the others waiting. Errors: the first of these, when all have had their turn.
     async fn put_right(
         &self,
         orders: &[Order],
@@ -134,15 +135,20 @@ impl Reconciler {
     ) -> Result<Swept, Error> {
         let mut swept = Swept { compared: orders.len(), wrong: 0 };
         saga::compared(orders.len());
+        let mut failed = None;
         let judged = orders.iter().zip(verdicts);
         for (order, verdict) in judged.filter(|(_, verdict)| **verdict != Verdict::Agreed) {
             let mut conn = self.pool.acquire().await?;
-            if remedy::apply(&mut conn, order, *verdict, now).await? {
-                swept.wrong += 1;
-                self.doorbell.ring();
+            match remedy::apply(&mut conn, order, *verdict, now).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    swept.wrong += 1;
+                    self.doorbell.ring();
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(swept)
+        failed.map_or(Ok(swept), |error| Err(error.into()))
     }
 }
 

@@ -16,7 +16,8 @@ pub async fn unsettled(
     limit: usize,
 ) -> sqlx::Result<Vec<Order>> {
     // Two looks into two indexes; of each no more than are needed.
-    let rows = sqlx::query(
+    read(
+        conn,
         "(select *
           from orders
           where state = 'pending' and order_id > $1 and updated_at < $2
@@ -30,13 +31,9 @@ pub async fn unsettled(
           limit $3)
          order by order_id
          limit $3",
+        (after, before, limit),
     )
-    .bind(after)
-    .bind(before)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(read_order).collect()
+    .await
 }
 
 /// The first of all the others behind this one that have not moved since `before`, by order_id.
@@ -46,7 +43,8 @@ pub async fn settled(
     before: DateTime<Utc>,
     limit: usize,
 ) -> sqlx::Result<Vec<Order>> {
-    let rows = sqlx::query(
+    read(
+        conn,
         "select *
          from orders
          where order_id > $1
@@ -55,11 +53,21 @@ pub async fn settled(
            and not (state = 'confirmed' and cancel = 'requested')
          order by order_id
          limit $3",
+        (after, before, limit),
     )
-    .bind(after)
-    .bind(before)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(conn)
-    .await?;
+    .await
+}
+
+async fn read(
+    conn: &mut PgConnection,
+    statement: &'static str,
+    (after, before, limit): (Uuid, DateTime<Utc>, usize),
+) -> sqlx::Result<Vec<Order>> {
+    let rows = sqlx::query(statement)
+        .bind(after)
+        .bind(before)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(read_order).collect()
 }

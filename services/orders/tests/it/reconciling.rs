@@ -24,7 +24,7 @@ use proto::{
     },
     products::v1::ReservationState as Reservation,
 };
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use crate::{
@@ -293,6 +293,24 @@ async fn a_contradiction_is_counted_and_changes_nothing() {
         assert_eq!(shift.sweep().await.unwrap(), Swept { compared: 3, wrong: 3 });
     }
     assert_eq!(shift.shop.everything().await, before);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_put_right_does_not_keep_the_others_waiting() {
+    let mut shift = Shift::begin().await;
+    let (stuck, other) = (shift.shop.placed().await, shift.shop.placed().await);
+    for order_id in [stuck, other] {
+        shift.put(order_id, RESERVED, STARTED);
+    }
+    let refused = format!("check (order_id <> '{stuck}' or not stock_reserved)");
+    let refused = AssertSqlSafe(format!("alter table orders add constraint stuck {refused}"));
+    sqlx::query(refused).execute(shift.shop.pool()).await.unwrap();
+    // One fact each time.
+    for _ in 0..2 {
+        assert!(matches!(shift.sweep().await, Err(Error::Remedy(_))));
+    }
+    let states = [shift.shop.order(stuck).await.state(), shift.shop.order(other).await.state()];
+    assert_eq!(states, [Pending, Confirmed]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
