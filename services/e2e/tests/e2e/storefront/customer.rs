@@ -121,8 +121,14 @@ pub(crate) async fn hostile(shop: Shop) -> anyhow::Result<()> {
         let order_id = browser.order_for(&product_id, 1, HOSTILE, HOSTILE).await?;
         // As it was rendered first, and as it came live.
         for _ in 0..2 {
-            browser.until_text("#customer-name", HOSTILE).await?;
-            browser.until_text("#customer-address", HOSTILE).await?;
+            for css in ["#customer-name", "#customer-address"] {
+                until(&format!("{css} is what was written"), async || {
+                    let text = browser.text(css).await?;
+                    ensure!(text == HOSTILE, "it says {text:?}");
+                    Ok(())
+                })
+                .await?;
+            }
             browser.until_text("#card tbody", HOSTILE).await?;
             browser.until_text(STATE, "confirmed").await?;
         }
